@@ -1,0 +1,37 @@
+# make train | test | lint: from a fresh machine with only python3 and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# CIFAR-10: DATA=DIR, else $FASTCIFAR_DATA, else ../shared/data; else fastcifar looks in the user's cache, then downloads.
+ifneq ($(DATA),)
+export FASTCIFAR_DATA := $(abspath $(DATA))
+else ifeq ($(FASTCIFAR_DATA),)
+ifneq ($(wildcard ../shared/data/.),)
+export FASTCIFAR_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.PHONY: train test lint install clean
+
+train: install
+	$(BIN)/fastcifar train $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,68 @@
+"""How a recipe is executed: device, loader, precision, compilation. Never part of a recipe's identity."""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fastcifar.errors import InputError
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How training runs. `resolve` turns every `auto` into what this machine can do."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """CUDA if there is a GPU, else the CPU; or the one named."""
+    loader: Literal["dali"] = "dali"
+    """What executes the plan: NVIDIA DALI, its operators on the GPU or, without one, on the CPU."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
+    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
+    """torch.compile's mode; auto: reduce-overhead (CUDA graphs) on a GPU, off on CPUs, where it was slower."""
+
+
+def resolve(execution: Execution) -> tuple[Execution, list[str]]:
+    """What this machine will run for `execution`, no field `auto`, and the lines that a person should be told.
+
+    Raises `InputError` where a named device or precision is not there.
+    """
+    import torch
+
+    notes: list[str] = []
+    device = execution.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+
+    precision = execution.precision
+    if precision == "auto":
+        precision = _fastest_precision(device)
+    elif precision == "float16" and device == "cpu":
+        raise InputError("--precision float16: on the CPU only float32 and bfloat16 train; float16 needs CUDA")
+
+    mode = execution.compile
+    if mode == "auto":
+        mode = "reduce-overhead" if device == "cuda" else "off"
+    if mode != "off" and not compiler():
+        notes.append("no C++ compiler on this machine, which torch.compile needs: running eager")
+        mode = "off"
+    return replace(execution, device=device, precision=precision, compile=mode), notes
+
+
+def _fastest_precision(device: str) -> Literal["float32", "bfloat16", "float16"]:
+    import torch
+
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    # AVX512-BF16 alone made training slower than float32; only AMX multiplies bfloat16 matrices faster.
+    return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+
+
+def compiler() -> str | None:
+    """Path of the C++ compiler that torch.compile would call (`$CXX`, else g++ or clang++), or None."""
+    return next(
+        (path for name in (os.environ.get("CXX"), "g++", "clang++") if name and (path := shutil.which(name))),
+        None,
+    )

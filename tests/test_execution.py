@@ -1,0 +1,56 @@
+"""What `auto` becomes, and what is refused."""
+
+import pytest
+import torch
+
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution, resolve
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def capabilities(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+
+
+def test_auto_on_a_cpu(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities(monkeypatch, amx=False)
+    assert resolve(Execution()) == (Execution(device="cpu", precision="float32", compile="off"), [])
+    capabilities(monkeypatch, amx=True)
+    assert resolve(Execution())[0].precision == "bfloat16"
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float16")])
+def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
+    resolved, notes = resolve(Execution())
+    assert (resolved.device, resolved.precision, resolved.compile) == ("cuda", precision, "reduce-overhead")
+    assert not notes
+
+
+def test_what_is_named_is_kept(no_gpu: None) -> None:
+    named = Execution(device="cpu", precision="bfloat16", compile="off")
+    assert resolve(named) == (named, [])
+
+
+def test_cuda_without_cuda(no_gpu: None) -> None:
+    with pytest.raises(InputError, match="--device cuda: torch finds no CUDA device here"):
+        resolve(Execution(device="cuda"))
+
+
+def test_float16_on_a_cpu(no_gpu: None) -> None:
+    with pytest.raises(InputError, match="--precision float16: on the CPU"):
+        resolve(Execution(precision="float16"))
+
+
+def test_without_a_compiler_it_says_so_and_runs_eager(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    resolved, notes = resolve(Execution(compile="default"))
+    assert resolved.compile == "off"
+    assert len(notes) == 1
+    assert "running eager" in notes[0]

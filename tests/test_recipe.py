@@ -1,0 +1,120 @@
+"""The recipe: what ships, what a file may say, and what is said of a bad one."""
+
+import tomllib
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastcifar.errors import InputError
+from fastcifar.recipe import (
+    Augmentation,
+    Model,
+    Recipe,
+    Schedule,
+    find_recipe,
+    header,
+    load_recipe,
+    shipped_recipes,
+    to_toml,
+    validated,
+)
+
+
+def test_seed_is_the_design() -> None:
+    seed = load_recipe("seed")
+    assert seed.model == Model(width=64, layer2_residual=False, conv_bias=True)
+    assert seed.augmentation == Augmentation(pad=4, pad_mode="zero", flip="random", cutout=8)
+    assert (seed.epochs, seed.batch_size, seed.target, seed.label_smoothing) == (24, 512, 0.9, 0)
+    assert seed.schedule.peak_epoch == 5
+    assert seed.dataset == "cifar10"
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_says_what_it_was_measured_to_reach(name: str) -> None:
+    lines = header(find_recipe(name))
+    assert len(lines) >= 2
+    assert any(line.startswith("Measured:") for line in lines)
+
+
+recipes = st.builds(
+    Recipe,
+    epochs=st.integers(5, 100),
+    batch_size=st.integers(1, 5000),
+    seed=st.integers(0, 2**63 - 1),
+    target=st.floats(0.01, 1),
+    label_smoothing=st.floats(0, 0.99),
+    limit_train=st.none() | st.integers(1, 50_000),
+    model=st.builds(Model, width=st.integers(1, 4096), layer2_residual=st.booleans(), conv_bias=st.booleans()),
+    augmentation=st.builds(Augmentation, pad=st.integers(0, 8), cutout=st.integers(0, 32)),
+    schedule=st.builds(Schedule, max_lr=st.floats(0.01, 10), peak_epoch=st.floats(0, 5)),
+)
+
+
+@given(recipes)
+def test_toml_out_and_in_again(recipe: Recipe) -> None:
+    assert validated(tomllib.loads(to_toml(recipe)), "text") == recipe
+    assert validated(asdict(recipe), "text") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("epochs = ", "not a TOML file: Invalid value (at "),
+        ("epochs = '3'", "epochs: input should be a valid integer, got '3'"),
+        ("epochs = 3.5", "epochs: input should be a valid integer, got 3.5"),
+        ("epochs = 0", "epochs: input should be greater than or equal to 1, got 0"),
+        ("batch_size = 0", "batch_size: input should be greater than or equal to 1, got 0"),
+        ("epoch = 3", "epoch: no such field in a recipe"),
+        ("stop_at_target = 1", "stop_at_target: input should be a valid boolean, got 1"),
+        ("target = 1.5", "target: input should be less than or equal to 1, got 1.5"),
+        ("seed = -1", "seed: input should be greater than or equal to 0, got -1"),
+        ("dataset = 'cifar100'", "dataset: input should be 'cifar10' or 'synthetic', got 'cifar100'"),
+        ("limit_train = 0", "limit_train: input should be greater than or equal to 1, got 0"),
+        ("model = 3", "model: input should be an object, got 3"),
+        ("[model]\nwidth = 0", "model.width: input should be greater than or equal to 1, got 0"),
+        ("[model]\nwidht = 8", "model.widht: no such field in a recipe"),
+        ("[augmentation]\npad = 9", "augmentation.pad: input should be less than or equal to 8, got 9"),
+        ("[augmentation]\ncutout = 33", "augmentation.cutout: input should be less than or equal to 32, got 33"),
+        ("[augmentation]\nflip = 'often'", "augmentation.flip: input should be 'none', 'random' or 'alternating'"),
+        ("[schedule]\nmax_lr = -0.1", "schedule.max_lr: input should be greater than 0, got -0.1"),
+        ("[schedule]\nmin_lr = -0.1", "schedule.min_lr: input should be greater than or equal to 0, got -0.1"),
+        ("[schedule]\nmax_lr = nan", "schedule.max_lr: input should be a finite number, got nan"),
+        ("[schedule]\nmax_lr = inf", "schedule.max_lr: input should be a finite number, got inf"),
+        ("[schedule]\nmin_lr = 0.1", "schedule.min_lr: 0.1 is above max_lr 0.005"),
+        ("[schedule]\npeak_epoch = 25", "schedule.peak_epoch: 25 is past the end of 24 epochs"),
+        ("epochs = 2021-01-01", "epochs: input should be a valid integer, got '2021-01-01'"),
+    ],
+)
+def test_a_bad_file_is_one_line_with_file_and_field(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_recipe(str(path))
+    assert str(caught.value).startswith(f"{path}: {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing.toml: cannot be read: No such file"):
+        load_recipe(str(tmp_path / "missing.toml"))
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_recipe(str(tmp_path))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a TOML file"):
+        load_recipe(str(tmp_path / "binary.toml"))
+    with pytest.raises(InputError, match=r"--recipe sed: neither a TOML file nor one of .*laptop.*seed"):
+        load_recipe("sed")
+
+
+def test_missing_fields_are_seeds(tmp_path: Path) -> None:
+    (tmp_path / "short.toml").write_text("epochs = 6\n[model]\nwidth = 8\n")
+    recipe = load_recipe(str(tmp_path / "short.toml"))
+    assert recipe == replace(load_recipe("seed"), epochs=6, model=Model(width=8))
+
+
+def test_other_epochs_move_the_peak_in_proportion() -> None:
+    recipe = load_recipe("seed").with_epochs(12)
+    assert (recipe.epochs, recipe.schedule.peak_epoch) == (12, 2.5)
