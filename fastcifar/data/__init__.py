@@ -1,0 +1,1 @@
+"""Images, the plan of an epoch, and the loaders that execute it."""

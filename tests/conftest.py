@@ -1,0 +1,49 @@
+"""Real CIFAR-10 where it is present, made-up images of its shape elsewhere."""
+
+import os
+
+import pytest
+import torch
+
+from fastcifar.data.cifar10 import load_cifar10, locate_cifar10
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.synthetic import synthetic
+from fastcifar.recipe import Model, Recipe, Schedule
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Dataset:
+    """All of CIFAR-10; skips the test on a machine without it."""
+    if locate_cifar10() is None:
+        pytest.skip("CIFAR-10 is not on this machine ($FASTCIFAR_DATA names its folder)")
+    return load_cifar10()
+
+
+@pytest.fixture(scope="session")
+def small() -> Dataset:
+    """300 training and 200 test images: of CIFAR-10 where it is present."""
+    if locate_cifar10() is None:
+        return synthetic(300, 200)
+    return load_cifar10().limited(300, 200)
+
+
+@pytest.fixture
+def quick() -> Recipe:
+    """A recipe that two cores finish in a second or two on `small`: three steps an epoch, the last one short."""
+    return Recipe(
+        epochs=2, batch_size=128, model=Model(width=4), schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1)
+    )
+
+
+@pytest.fixture
+def restored_rng() -> object:
+    """torch's random state as before, after a test that seeds it."""
+    state = torch.get_rng_state()
+    yield
+    torch.set_rng_state(state)
+
+
+def pytest_report_header() -> list[str]:
+    """Say what the data-dependent tests run on."""
+    where = "real CIFAR-10" if locate_cifar10() else "no CIFAR-10 here: its tests skip, others use made-up images"
+    return [f"fastcifar: {where}; {os.cpu_count()} cores; CUDA: {torch.cuda.is_available()}"]

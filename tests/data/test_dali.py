@@ -1,0 +1,115 @@
+"""DALI executes the plan: every pixel as plain NumPy has it."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy_loader import numpy_images
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.loader import Loader, open_loader
+from fastcifar.data.plan import draw_plan
+from fastcifar.data.synthetic import synthetic
+from fastcifar.errors import InputError
+from fastcifar.recipe import Augmentation
+
+CPU = torch.device("cpu")
+
+augmentations = st.builds(
+    Augmentation,
+    pad=st.integers(0, 8),
+    pad_mode=st.sampled_from(["zero", "reflect"]),
+    flip=st.sampled_from(["none", "random", "alternating"]),
+    cutout=st.integers(0, 32),
+)
+
+
+def dali(dataset: Dataset, augmentation: Augmentation, batch_size: int) -> Loader:
+    return open_loader("dali", dataset, augmentation, batch_size=batch_size, device=CPU)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    augmentation=augmentations,
+    n=st.integers(1, 80),
+    batch_size=st.integers(1, 40),
+    start=st.integers(0, 3),
+    seed=st.integers(0, 2**63 - 1),
+    epoch=st.integers(0, 99),
+)
+def test_pixels_equal_numpys(
+    augmentation: Augmentation, n: int, batch_size: int, start: int, seed: int, epoch: int
+) -> None:
+    dataset = synthetic(n, 1, seed=seed % 1000)
+    plan = draw_plan(n, augmentation, seed=seed, epoch=epoch)[start * batch_size :]
+    batches = list(dali(dataset, augmentation, batch_size).batches(plan))
+    assert [len(labels) for _, labels in batches] == [len(part) for part in plan.batches(batch_size)]
+    if not batches:
+        return
+    images, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+    np.testing.assert_allclose(images, numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0)
+    np.testing.assert_array_equal(labels, dataset.train_labels[plan.indices])
+
+
+@pytest.mark.parametrize("pad_mode", ["zero", "reflect"])
+def test_pixels_of_a_real_epoch(cifar10: Dataset, pad_mode: str) -> None:
+    augmentation = Augmentation(pad_mode=pad_mode)  # type: ignore[arg-type]
+    plan = draw_plan(len(cifar10.train_images), augmentation, seed=0, epoch=0)[:2000]
+    loader = dali(cifar10, augmentation, 512)
+    images = torch.cat([images for images, _ in loader.batches(plan)]).numpy()
+    np.testing.assert_allclose(images, numpy_images(cifar10.train_images, plan, augmentation), atol=1e-5, rtol=0)
+
+
+def test_batches_are_channels_last_floats_and_int64_labels(small: Dataset) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader = dali(small, Augmentation(cutout=0), 128)
+        plan = draw_plan(len(small.train_images), Augmentation(cutout=0), seed=0, epoch=0)
+        for images, labels in loader.batches(plan):
+            assert images.shape == (len(labels), 3, 32, 32)
+            assert images.dtype == torch.float32
+            assert images.is_contiguous(memory_format=torch.channels_last)
+            assert labels.dtype == torch.int64
+
+
+def test_kept_batches_are_not_overwritten(small: Dataset) -> None:
+    """The batches share DALI's memory; while one is held, DALI must not write into it."""
+    augmentation = Augmentation()
+    loader = dali(small, augmentation, 16)
+    plan = draw_plan(len(small.train_images), augmentation, seed=0, epoch=0)
+    copies, kept = [], []
+    for images, _ in loader.batches(plan):
+        copies.append(images.clone())
+        kept.append(images)
+    for images, copy in zip(kept, copies, strict=True):
+        assert torch.equal(images, copy)
+
+
+def test_an_epoch_left_early_does_not_leak_into_the_next(small: Dataset) -> None:
+    augmentation = Augmentation()
+    loader = dali(small, augmentation, 32)
+    first = draw_plan(len(small.train_images), augmentation, seed=0, epoch=0)
+    second = draw_plan(len(small.train_images), augmentation, seed=0, epoch=1)
+    expected = torch.cat([images for images, _ in loader.batches(second)])
+    for leave_after in (1, 2, 5):
+        batches = loader.batches(first)
+        for _ in range(leave_after):
+            next(batches)
+        batches.close()  # type: ignore[attr-defined]
+        images = torch.cat([images for images, _ in loader.batches(second)])
+        assert torch.equal(images, expected)
+
+
+def test_an_unknown_loader_is_one_line(small: Dataset) -> None:
+    with pytest.raises(InputError, match="--loader fast: no such loader"):
+        open_loader("fast", small, Augmentation(), batch_size=8, device=CPU)
+
+
+def test_without_dali_one_line_says_how_to_get_it(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "nvidia.dali", None)
+    monkeypatch.delitem(__import__("sys").modules, "fastcifar.data.dali", raising=False)
+    with pytest.raises(InputError, match="pip install nvidia-dali-cuda120"):
+        open_loader("dali", small, Augmentation(), batch_size=8, device=CPU)

@@ -1,0 +1,28 @@
+"""A plan executed in plain NumPy, one image at a time: what every loader is held against."""
+
+import numpy as np
+
+from fastcifar.data.dataset import MEAN, STD
+from fastcifar.data.plan import EpochPlan
+from fastcifar.recipe import Augmentation
+
+
+def numpy_images(images: np.ndarray, plan: EpochPlan, augmentation: Augmentation) -> np.ndarray:
+    """Images (n, 32, 32, 3) uint8 to the plan's images (len(plan), 3, 32, 32) float64."""
+    pad, size = augmentation.pad, augmentation.cutout
+    out = np.empty((len(plan), 3, 32, 32))
+    for k in range(len(plan)):
+        image = images[plan.indices[k]].astype(np.float64)
+        if augmentation.pad_mode == "reflect":
+            image = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        else:
+            image = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+        y, x = plan.crop[k]
+        image = image[y : y + 32, x : x + 32]
+        if plan.flip[k]:
+            image = image[:, ::-1]
+        image = (image - np.array(MEAN)) / np.array(STD)
+        top, left = plan.cutout[k]
+        image[top : top + size, left : left + size] = 0
+        out[k] = image.transpose(2, 0, 1)
+    return out
