@@ -1,0 +1,97 @@
+"""The custom ResNet of DESIGN: prep, three layers at 2, 4 and 8 times the width, max pooling, one linear layer.
+
+After the DAWNBench network of David Page (myrtle.ai, "How to train your ResNet", 2018). Two published forms: with a
+residual block in layers 1 and 3 (6,575,370 parameters at width 64), and in layer 2 as well (7,756,554).
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fastcifar.recipe import Model
+
+CLASSES = 10
+
+
+class ConvBlock(nn.Sequential):
+    """Conv 3x3 (stride 1, padding 1) -> [MaxPool 2] -> BatchNorm -> ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, bias: bool, pool: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=bias)
+        if pool:
+            self.pool = nn.MaxPool2d(2)
+        self.norm = nn.BatchNorm2d(channels_out)
+        self.relu = nn.ReLU(inplace=True)
+
+
+class Residual(nn.Sequential):
+    """x + two convolution blocks of x."""
+
+    def __init__(self, channels: int, *, bias: bool) -> None:
+        super().__init__(ConvBlock(channels, channels, bias=bias), ConvBlock(channels, channels, bias=bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class Layer(nn.Sequential):
+    """A pooled convolution block, and a residual block after it if asked for."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, residual: bool, bias: bool) -> None:
+        super().__init__()
+        self.block = ConvBlock(channels_in, channels_out, bias=bias, pool=True)
+        if residual:
+            self.residual = Residual(channels_out, bias=bias)
+
+
+class ResNet(nn.Module):
+    """Images (B, 3, 32, 32), normalised, to logits (B, 10)."""
+
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        width, bias = config.width, config.conv_bias
+        self.prep = ConvBlock(3, width, bias=bias)
+        self.layer1 = Layer(width, 2 * width, residual=True, bias=bias)
+        self.layer2 = Layer(2 * width, 4 * width, residual=config.layer2_residual, bias=bias)
+        self.layer3 = Layer(4 * width, 8 * width, residual=True, bias=bias)
+        self.pool = nn.MaxPool2d(4)
+        self.head = nn.Linear(8 * width, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.prep(images)
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.head(self.pool(x).flatten(1))
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """Class probabilities (B, 10) of normalised images (B, 3, 32, 32): the softmax of the logits."""
+        return self(images).softmax(dim=1)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def describe(config: Model) -> str:
+    """Table of the network's layers, as torchinfo prints it: output shapes for one image, and parameters."""
+    import torchinfo
+
+    network = ResNet(config)
+    table = torchinfo.summary(
+        network,
+        (1, 3, 32, 32),
+        device="cpu",
+        verbose=0,
+        depth=4,
+        col_names=("output_size", "num_params"),
+        row_settings=("var_names",),
+    )
+    other = ResNet(replace(config, layer2_residual=not config.layer2_residual))
+    return (
+        f"{table}\n{parameter_count(network):,} parameters; {parameter_count(other):,} "
+        f"with{'out' if config.layer2_residual else ''} a residual block in layer 2 "
+        f"(--model.{'no-' if config.layer2_residual else ''}layer2-residual)"
+    )

@@ -1,0 +1,90 @@
+"""Both published forms of the network, layer by layer."""
+
+import pytest
+import torch
+import torchinfo
+from torch import nn
+
+from fastcifar.model import ResNet, describe, parameter_count
+from fastcifar.recipe import Model
+
+# The reference's table: kind, output shape, parameters.
+TABLE = [
+    ("Conv2d", (64, 32, 32), 1_792),
+    ("BatchNorm2d", (64, 32, 32), 128),
+    ("Conv2d", (128, 32, 32), 73_856),
+    ("BatchNorm2d", (128, 16, 16), 256),
+    ("Conv2d", (128, 16, 16), 147_584),
+    ("BatchNorm2d", (128, 16, 16), 256),
+    ("Conv2d", (128, 16, 16), 147_584),
+    ("BatchNorm2d", (128, 16, 16), 256),
+    ("Conv2d", (256, 16, 16), 295_168),
+    ("BatchNorm2d", (256, 8, 8), 512),
+    ("Conv2d", (256, 8, 8), 590_080),
+    ("BatchNorm2d", (256, 8, 8), 512),
+    ("Conv2d", (256, 8, 8), 590_080),
+    ("BatchNorm2d", (256, 8, 8), 512),
+    ("Conv2d", (512, 8, 8), 1_180_160),
+    ("BatchNorm2d", (512, 4, 4), 1_024),
+    ("Conv2d", (512, 4, 4), 2_359_808),
+    ("BatchNorm2d", (512, 4, 4), 1_024),
+    ("Conv2d", (512, 4, 4), 2_359_808),
+    ("BatchNorm2d", (512, 4, 4), 1_024),
+    ("Linear", (10,), 5_130),
+]
+
+
+def test_every_layer_of_the_reference() -> None:
+    summary = torchinfo.summary(ResNet(Model(layer2_residual=True)), (1, 3, 32, 32), device="cpu", verbose=0)
+    layers = [
+        (layer.class_name, tuple(layer.output_size[1:]), layer.num_params)
+        for layer in summary.summary_list
+        if layer.class_name in ("Conv2d", "BatchNorm2d", "Linear")
+    ]
+    assert layers == TABLE
+    assert sum(row[2] for row in TABLE) == 7_756_554
+
+
+@pytest.mark.parametrize(("config", "parameters"), [(Model(), 6_575_370), (Model(layer2_residual=True), 7_756_554)])
+def test_parameters(config: Model, parameters: int) -> None:
+    assert parameter_count(ResNet(config)) == parameters
+
+
+def test_without_conv_bias() -> None:
+    with_bias, without = ResNet(Model(width=8)), ResNet(Model(width=8, conv_bias=False))
+    biases = sum(layer.out_channels for layer in with_bias.modules() if isinstance(layer, nn.Conv2d))
+    assert parameter_count(with_bias) - parameter_count(without) == biases
+
+
+def test_width_scales_every_layer() -> None:
+    network = ResNet(Model(width=5))
+    channels = [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert channels == [5, 10, 10, 10, 20, 40, 40, 40]
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_blocks_are_residual(residual: bool) -> None:
+    """With the second normalisation of each block scaled to zero, the block passes its input on."""
+    network = ResNet(Model(width=4, layer2_residual=residual)).eval()
+    for name in ("layer1", "layer2", "layer3"):
+        layer = getattr(network, name)
+        assert hasattr(layer, "residual") == (residual or name != "layer2")
+        if hasattr(layer, "residual"):
+            nn.init.zeros_(layer.residual[1].norm.weight)
+            x = torch.rand(2, layer.residual[0].conv.in_channels, 8, 8)
+            assert torch.equal(layer.residual(x.clone()), x)
+
+
+def test_predict_gives_probabilities() -> None:
+    network = ResNet(Model(width=4)).eval()
+    images = torch.randn(3, 3, 32, 32)
+    probabilities = network.predict(images)
+    assert probabilities.shape == (3, 10)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(3))
+    assert torch.equal(probabilities.argmax(1), network(images).argmax(1))
+
+
+def test_description_names_both_forms() -> None:
+    text = describe(Model())
+    assert "Total params: 6,575,370" in text
+    assert "7,756,554 with a residual block in layer 2 (--model.layer2-residual)" in text
