@@ -1,0 +1,28 @@
+"""The one-cycle learning rate."""
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+from fastcifar.recipe import Schedule
+
+
+def one_cycle(optimizer: Optimizer, schedule: Schedule, *, epochs: int, steps_per_epoch: int) -> OneCycleLR:
+    """torch's OneCycleLR from min_lr to max_lr, at the last step of `peak_epoch`, and back to min_lr at the last step.
+
+    No annihilation phase below min_lr, and Adam's beta1 stays as it is.
+    """
+    total_steps = epochs * steps_per_epoch
+    pct_start = schedule.peak_epoch / epochs
+    if round(pct_start * total_steps, 6) == 1:
+        # A rise of a single step makes OneCycleLR divide by zero; it then starts at its peak instead.
+        pct_start = 0.0
+    return OneCycleLR(
+        optimizer,
+        max_lr=schedule.max_lr,
+        total_steps=total_steps,
+        pct_start=pct_start,
+        anneal_strategy="cos" if schedule.shape == "cosine" else "linear",
+        cycle_momentum=False,
+        div_factor=schedule.max_lr / schedule.min_lr if schedule.min_lr else float("inf"),
+        final_div_factor=1.0,
+    )

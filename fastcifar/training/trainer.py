@@ -1,0 +1,221 @@
+"""The training loop: a recipe, a data set and an execution in; a log line an epoch and a result out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.loader import open_loader
+from fastcifar.data.plan import draw_plan
+from fastcifar.errors import InputError, RunError
+from fastcifar.execution import Execution
+from fastcifar.model import ResNet
+from fastcifar.recipe import Recipe
+from fastcifar.training.clock import Clock
+from fastcifar.training.evaluate import TestSet
+from fastcifar.training.schedule import one_cycle
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """One epoch: what it took and what it reached. Accuracies are 0 to 1; the loss and accuracy in training are
+    running figures over the epoch; the learning rate is that of its last step."""
+
+    epoch: int
+    train_seconds: float
+    eval_seconds: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    learning_rate: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. `time_to_target` is the train_seconds at the end of the first epoch whose test accuracy is at
+    least the recipe's target, or None."""
+
+    final_accuracy: float
+    best_accuracy: float
+    time_to_target: float | None
+    epochs: int
+    setup_seconds: float
+    train_seconds: float
+    eval_seconds: float
+
+
+class Observer(Protocol):
+    """Who is told how a run goes: the console, the run directory."""
+
+    def step(self, epoch: int, step: int) -> None:
+        """Step `step` (from 1) of epoch `epoch` (from 1) has been asked of the device."""
+        ...
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is over."""
+        ...
+
+
+class Trainer:
+    """Everything a run needs, set up and warm: dataset on the device, loader, network, optimizer, schedule.
+
+    `execution` must be resolved (`fastcifar.execution.resolve`). `setup_seconds` is what the making took.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, execution: Execution) -> None:
+        self.device = torch.device(execution.device)
+        clock = Clock(self.device)
+        self.recipe = recipe
+        self._images = len(dataset.train_images)
+        if recipe.batch_size > self._images:
+            raise InputError(f"batch_size: {recipe.batch_size:,} is more than the {self._images:,} training images")
+        if recipe.drop_last:
+            self._images -= self._images % recipe.batch_size
+        self._total = len(dataset.train_images)
+        self.steps_per_epoch = math.ceil(self._images / recipe.batch_size)
+
+        torch.manual_seed(recipe.seed)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every shape but the last batch's is the same
+        self.model = ResNet(recipe.model).to(self.device).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=recipe.schedule.max_lr,
+            betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
+            eps=recipe.optimizer.eps,
+            weight_decay=recipe.optimizer.weight_decay,
+            fused=True,
+        )
+        self.schedule = one_cycle(
+            self.optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch
+        )
+        self._autocast = torch.autocast(
+            self.device.type, dtype=_DTYPES[execution.precision], enabled=execution.precision != "float32"
+        )
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=execution.precision == "float16")
+        self._whole_batch = self._forward
+        if execution.compile != "off":
+            self._whole_batch = torch.compile(self._forward, mode=execution.compile, dynamic=False)
+        self._loader = open_loader(
+            execution.loader, dataset, recipe.augmentation, batch_size=recipe.batch_size, device=self.device
+        )
+        self._test_set = TestSet(dataset.test_images, dataset.test_labels, self.device)
+        self.warm_up(steps=1 if execution.compile == "off" else 3)
+        self.setup_seconds = clock.seconds()
+
+    def run(self, observers: Sequence[Observer] = ()) -> Result:
+        """Train all epochs, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
+        logs: list[EpochLog] = []
+        time_to_target = None
+        for epoch in range(1, self.recipe.epochs + 1):
+            log = self.train_epoch(epoch, observers)
+            logs.append(log)
+            for observer in observers:
+                observer.epoch(log)
+            if time_to_target is None and log.test_accuracy >= self.recipe.target:
+                time_to_target = sum(past.train_seconds for past in logs)
+                if self.recipe.stop_at_target:
+                    break
+        return Result(
+            final_accuracy=logs[-1].test_accuracy,
+            best_accuracy=max(log.test_accuracy for log in logs),
+            time_to_target=time_to_target,
+            epochs=len(logs),
+            setup_seconds=self.setup_seconds,
+            train_seconds=sum(log.train_seconds for log in logs),
+            eval_seconds=sum(log.eval_seconds for log in logs),
+        )
+
+    def train_epoch(self, epoch: int, observers: Sequence[Observer] = ()) -> EpochLog:
+        """Train on the plan of epoch `epoch` (from 1), then test."""
+        clock = Clock(self.device)
+        plan = draw_plan(self._total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch - 1)
+        plan = plan[: self._images]
+        losses = torch.zeros(self.steps_per_epoch, device=self.device)
+        rates: list[float] = []
+        correct = torch.zeros((), device=self.device, dtype=torch.int64)
+        self.model.train()
+        for step, (images, labels) in enumerate(self._loader.batches(plan)):
+            if epoch > 1 or step > 0:
+                self.schedule.step()
+            rates.append(float(self.schedule.get_last_lr()[0]))
+            loss, logits = self._step(images, labels)
+            losses[step] = loss
+            correct += (logits.argmax(dim=1) == labels).sum()
+            if self.device.type == "cpu":  # on a GPU, looking at every loss would make the host wait for each step
+                _require_finite(losses[: step + 1], epoch, rates)
+            for observer in observers:
+                observer.step(epoch, step + 1)
+        _require_finite(losses, epoch, rates)
+        train_seconds = clock.seconds()
+
+        clock = Clock(self.device)
+        test = self._test_set.evaluate(self.model, self._autocast)
+        weights = torch.full_like(losses, self.recipe.batch_size)
+        weights[-1] = self._images - self.recipe.batch_size * (self.steps_per_epoch - 1)
+        return EpochLog(
+            epoch=epoch,
+            train_seconds=train_seconds,
+            eval_seconds=clock.seconds(),
+            train_loss=(losses @ weights).item() / self._images,
+            train_accuracy=correct.item() / self._images,
+            test_loss=test.loss,
+            test_accuracy=test.accuracy,
+            learning_rate=rates[-1],
+            images_per_second=self._images / train_seconds,
+        )
+
+    def warm_up(self, steps: int) -> None:
+        """Take `steps` steps on made-up data, so that everything is compiled and allocated, and leave no trace.
+
+        Weights, batch statistics, optimizer, gradient scale and random number generators are as before, bit for bit.
+        """
+        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        scale = self._scaler.state_dict()
+        sizes = {self.recipe.batch_size, self._images % self.recipe.batch_size or self.recipe.batch_size}
+        with torch.random.fork_rng():
+            self.model.train()
+            for size in sizes:
+                images = torch.randn(size, 3, 32, 32, device=self.device).to(memory_format=torch.channels_last)
+                labels = torch.randint(0, 10, (size,), device=self.device)
+                for _ in range(steps):
+                    self._step(images, labels)
+        self.model.load_state_dict(weights)
+        self.optimizer.state.clear()
+        self._scaler.load_state_dict(scale)
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One optimizer step on a batch: its loss, detached, and logits (B, 10)."""
+        # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
+        torch.compiler.cudagraph_mark_step_begin()  # the last step's outputs have been read
+        forward = self._whole_batch if len(labels) == self.recipe.batch_size else self._forward
+        loss, logits = forward(images, labels)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach(), logits.detach()
+
+    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with self._autocast:
+            logits = self.model(images)
+            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
+
+
+def _require_finite(losses: Tensor, epoch: int, rates: list[float]) -> None:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        raise RunError(
+            f"the loss is {losses[step].item()} in epoch {epoch}, step {step + 1}, at learning rate {rates[step]:.3g}; "
+            "try a lower schedule.max_lr"
+        )

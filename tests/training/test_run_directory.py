@@ -1,0 +1,128 @@
+"""What a run leaves behind, whole at every instant."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution
+from fastcifar.model import ResNet
+from fastcifar.recipe import Model, Recipe, load_recipe
+from fastcifar.training.run_directory import RunDirectory, default_path, write_whole
+from fastcifar.training.trainer import EpochLog, Result
+
+LOG = EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)
+RESULT = Result(0.5, 0.5, None, 1, 1.0, 2.0, 0.5)
+
+
+def started(path: Path, dataset: Dataset, recipe: Recipe) -> RunDirectory:
+    directory = RunDirectory(path)
+    directory.start(
+        recipe_name="mine", recipe=recipe, execution=Execution(), dataset=dataset, environment={"gpu": None}
+    )
+    return directory
+
+
+def run_json(path: Path) -> dict[str, object]:
+    return json.loads((path / "run.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
+    recipe, model = Recipe(epochs=5, model=Model(width=4)), ResNet(Model(width=4))
+    with started(tmp_path / "run", small, recipe) as directory:
+        assert run_json(directory.path)["status"] == "running"
+        directory.epoch(LOG)
+        directory.epoch(LOG)
+        directory.finish(RESULT, model, wall_seconds=9.0)
+    run = run_json(tmp_path / "run")
+    assert run["status"] == "finished"
+    assert run["recipe"] == asdict(recipe)
+    assert run["execution"] == asdict(Execution())
+    assert run["environment"] == {"gpu": None}
+    assert run["dataset"]["name"] == small.name  # type: ignore[index]
+    assert run["result"] == {**asdict(RESULT), "wall_seconds": 9.0}
+    lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [asdict(LOG)] * 2
+    assert load_recipe(str(tmp_path / "run" / "recipe.toml")) == recipe
+    weights = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "run.json",
+        "recipe.toml",
+        "events.jsonl",
+        "model.safetensors",
+    }
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    with pytest.raises(InputError, match="exists and is not empty; name another folder"):
+        RunDirectory(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_place_where_no_folder_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--out .*file/run: Not a directory"):
+        RunDirectory(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "interrupted"), (ValueError(), "failed")])
+def test_a_run_cut_short_keeps_its_epochs(tmp_path: Path, small: Dataset, error: BaseException, status: str) -> None:
+    def cut_short() -> None:
+        with started(tmp_path / "run", small, Recipe()) as directory:
+            directory.epoch(LOG)
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        cut_short()
+    if status == "interrupted":
+        assert str(caught.value) == f"interrupted; 1 finished epochs are kept in {tmp_path / 'run'}"
+    assert run_json(tmp_path / "run")["status"] == status
+    assert json.loads((tmp_path / "run" / "events.jsonl").read_text()) == asdict(LOG)
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+    def refused() -> None:
+        with RunDirectory(tmp_path / "run"):
+            raise InputError("bad input")
+
+    with pytest.raises(InputError):
+        refused()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """The limit on a file's size fails a write in its middle, as a full disk does."""
+    (tmp_path / "file").write_bytes(b"old")
+    script = (
+        "import resource, sys; from pathlib import Path\n"
+        "from fastcifar.training.run_directory import write_whole\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_whole(Path(sys.argv[1]), bytes(5000))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "file")], capture_output=True, text=True, check=False
+    )
+    assert "OSError: [Errno 27] File too large" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"x")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_default_name() -> None:
+    assert str(default_path("laptop", Recipe(seed=3))).startswith("runs/20")
+    assert str(default_path("laptop", Recipe(seed=3))).endswith("Z-laptop-seed3")
+    assert str(default_path("laptop", Recipe(dataset="synthetic"))).endswith("Z-laptop-synthetic-seed0")

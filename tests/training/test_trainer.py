@@ -1,0 +1,170 @@
+"""The training loop: seeded, warm without a trace, stopped by a bad loss, honest in its log."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError, RunError
+from fastcifar.execution import Execution
+from fastcifar.recipe import Augmentation, Recipe, Schedule
+from fastcifar.training.evaluate import TestSet, normalise
+from fastcifar.training.trainer import EpochLog, Trainer
+
+CPU = Execution(device="cpu", precision="float32", compile="off")
+
+
+class Watcher:
+    """Keeps what an observer is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int]] = []
+        self.logs: list[EpochLog] = []
+
+    def step(self, epoch: int, step: int) -> None:
+        self.steps.append((epoch, step))
+
+    def epoch(self, log: EpochLog) -> None:
+        self.logs.append(log)
+
+
+def test_two_runs_with_one_seed_are_identical(small: Dataset, quick: Recipe) -> None:
+    one, same = (Trainer(quick, small, CPU) for _ in range(2))
+    other = Trainer(replace(quick, seed=1), small, CPU)
+    results = [trainer.run() for trainer in (one, same, other)]
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, same.model.state_dict()[name]), name
+    assert results[0].final_accuracy == results[1].final_accuracy
+    assert not torch.equal(one.model.head.weight, other.model.head.weight)
+
+
+def test_training_learns(small: Dataset, quick: Recipe) -> None:
+    recipe = replace(quick, augmentation=Augmentation(pad=0, flip="none", cutout=0), batch_size=50).with_epochs(8)
+    watcher = Watcher()
+    Trainer(recipe, small, CPU).run([watcher])
+    assert watcher.logs[-1].train_loss < watcher.logs[0].train_loss - 0.3
+    assert watcher.logs[-1].train_accuracy > watcher.logs[0].train_accuracy + 0.1
+
+
+@pytest.mark.parametrize("mode", ["off", "default"])
+def test_warm_up_leaves_no_trace(small: Dataset, quick: Recipe, mode: str, restored_rng: object) -> None:
+    """A warmed trainer's next step is, bit for bit, that of one that was warmed up again."""
+    trainer = Trainer(quick, small, replace(CPU, compile=mode))  # type: ignore[arg-type]
+    torch.manual_seed(5)
+    weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    generator, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    rate = trainer.schedule.get_last_lr()
+    trainer.warm_up(steps=3)
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, weights[name]), name  # weights, and BatchNorm's statistics and counter
+    assert trainer.optimizer.state_dict()["state"] == {}
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert np.random.get_state()[1].tolist() == numpy_state
+    assert trainer.schedule.get_last_lr() == rate
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_warm_up_does_move_what_it_restores(small: Dataset, quick: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the restoring, the weights would have changed: the test above can fail."""
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None)
+    fresh = Trainer(quick, small, CPU)
+    monkeypatch.undo()
+    assert not torch.equal(fresh.model.head.weight, Trainer(quick, small, CPU).model.head.weight)
+
+
+def test_compiled_gives_the_same_losses(small: Dataset, quick: Recipe) -> None:
+    recipe = replace(quick, schedule=Schedule(min_lr=0, max_lr=1e-5, peak_epoch=1))  # high rates amplify rounding
+    eager, compiled = Watcher(), Watcher()
+    Trainer(recipe, small, CPU).run([eager])
+    Trainer(recipe, small, replace(CPU, compile="default")).run([compiled])
+    for one, other in zip(eager.logs, compiled.logs, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+
+
+def test_bfloat16_trains(small: Dataset, quick: Recipe) -> None:
+    watcher, reference = Watcher(), Watcher()
+    Trainer(quick, small, replace(CPU, precision="bfloat16")).run([watcher])
+    Trainer(quick, small, CPU).run([reference])
+    assert watcher.logs[0].train_loss == pytest.approx(reference.logs[0].train_loss, rel=0.05)
+    assert watcher.logs[0].train_loss != reference.logs[0].train_loss
+
+
+def test_the_log_adds_up(small: Dataset, quick: Recipe) -> None:
+    watcher = Watcher()
+    trainer = Trainer(replace(quick, target=1e-9), small, CPU)
+    result = trainer.run([watcher])
+    assert watcher.steps == [(epoch, step) for epoch in (1, 2) for step in (1, 2, 3)]
+    assert [log.epoch for log in watcher.logs] == [1, 2]
+    for log in watcher.logs:
+        assert log.images_per_second == pytest.approx(300 / log.train_seconds)
+        assert 0 <= log.train_accuracy <= 1
+        assert log.test_accuracy * 200 == pytest.approx(round(log.test_accuracy * 200))
+    assert result.train_seconds == sum(log.train_seconds for log in watcher.logs)
+    assert result.eval_seconds == sum(log.eval_seconds for log in watcher.logs)
+    assert result.final_accuracy == watcher.logs[-1].test_accuracy
+    assert result.best_accuracy == max(log.test_accuracy for log in watcher.logs)
+    assert result.time_to_target == watcher.logs[0].train_seconds
+    assert watcher.logs[0].learning_rate == pytest.approx(0.01)
+    assert watcher.logs[1].learning_rate == pytest.approx(0.001)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(small: Dataset, quick: Recipe) -> None:
+    """With a learning rate of almost nothing the network stays what it was: the loss can be computed again."""
+    recipe = replace(quick, schedule=Schedule(min_lr=0, max_lr=1e-12, peak_epoch=1), epochs=1)
+    recipe = replace(recipe, augmentation=Augmentation(pad=0, flip="none", cutout=0), batch_size=300)
+    trainer = Trainer(recipe, small, CPU)
+    images = normalise(torch.from_numpy(small.train_images))
+    expected = F.cross_entropy(trainer.model(images), torch.from_numpy(small.train_labels))
+    assert trainer.train_epoch(1).train_loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_evaluation_is_right(small: Dataset, quick: Recipe) -> None:
+    trainer = Trainer(quick, small, CPU)
+    trainer.model.train()
+    images, labels = torch.from_numpy(small.test_images), torch.from_numpy(small.test_labels)
+    found = TestSet(small.test_images, small.test_labels, trainer.device).evaluate(
+        trainer.model, torch.autocast("cpu", enabled=False)
+    )
+    assert trainer.model.training
+    with torch.no_grad():
+        logits = trainer.model.eval()(normalise(images))
+    assert found.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert found.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_label_smoothing_is_in_the_training_loss_only(small: Dataset, quick: Recipe) -> None:
+    plain, smooth = (Trainer(replace(quick, label_smoothing=s), small, CPU).train_epoch(1) for s in (0.0, 0.5))
+    assert smooth.train_loss != pytest.approx(plain.train_loss, rel=1e-3)
+
+
+def test_stop_at_target(small: Dataset, quick: Recipe) -> None:
+    result = Trainer(replace(quick, target=1e-9, stop_at_target=True), small, CPU).run()
+    assert result.epochs == 1
+    result = Trainer(replace(quick, target=1.0, stop_at_target=True), small, CPU).run()
+    assert (result.epochs, result.time_to_target) == (2, None)
+
+
+def test_drop_last(small: Dataset, quick: Recipe) -> None:
+    watcher = Watcher()
+    trainer = Trainer(replace(quick, drop_last=True), small, CPU)
+    trainer.run([watcher])
+    assert trainer.steps_per_epoch == 2
+    assert len(watcher.steps) == 4
+    assert watcher.logs[0].images_per_second == pytest.approx(256 / watcher.logs[0].train_seconds)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(small: Dataset, quick: Recipe) -> None:
+    trainer = Trainer(replace(quick, schedule=Schedule(min_lr=0.5, max_lr=0.5, peak_epoch=1)), small, CPU)
+    trainer.train_epoch(1)
+    with torch.no_grad():
+        trainer.model.head.weight.fill_(float("nan"))
+    with pytest.raises(RunError, match=r"^the loss is nan in epoch 2, step 1, at learning rate 0\.5; try a lower"):
+        trainer.train_epoch(2)
+
+
+def test_a_batch_larger_than_the_data(small: Dataset, quick: Recipe) -> None:
+    with pytest.raises(InputError, match="batch_size: 301 is more than the 300 training images"):
+        Trainer(replace(quick, batch_size=301), small, CPU)
