@@ -1,0 +1,114 @@
+"""What only a GPU can show: DALI's GPU operators, CUDA graphs, half precision. Skips without one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy_loader import numpy_images
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.loader import open_loader
+from fastcifar.data.plan import draw_plan
+from fastcifar.data.synthetic import synthetic
+from fastcifar.execution import Execution, resolve
+from fastcifar.recipe import Augmentation, Model, Recipe, Schedule
+from fastcifar.training.trainer import EpochLog, Trainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+CUDA = torch.device("cuda", 0)
+EAGER = Execution(device="cuda", precision="float32", compile="off")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    augmentation=st.builds(
+        Augmentation,
+        pad=st.integers(0, 8),
+        pad_mode=st.sampled_from(["zero", "reflect"]),
+        flip=st.sampled_from(["none", "random", "alternating"]),
+        cutout=st.integers(0, 32),
+    ),
+    n=st.integers(1, 300),
+    batch_size=st.integers(1, 100),
+    start=st.integers(0, 2),
+)
+def test_dali_on_the_gpu_equals_numpy(augmentation: Augmentation, n: int, batch_size: int, start: int) -> None:
+    dataset = synthetic(n, 1)
+    loader = open_loader("dali", dataset, augmentation, batch_size=batch_size, device=CUDA)
+    plan = draw_plan(n, augmentation, seed=0, epoch=1)[start * batch_size :]
+    for part, (images, labels) in zip(plan.batches(batch_size), loader.batches(plan), strict=True):
+        assert images.device == labels.device == CUDA
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        expected = numpy_images(dataset.train_images, part, augmentation)
+        np.testing.assert_allclose(images.cpu().numpy(), expected, atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(labels.cpu().numpy(), dataset.train_labels[part.indices])
+
+
+def test_batches_in_flight_are_not_overwritten() -> None:
+    """The host runs ahead of the device: every batch must still hold its own pixels when it is read at last."""
+    dataset, augmentation = synthetic(20_000, 1), Augmentation()
+    loader = open_loader("dali", dataset, augmentation, batch_size=512, device=CUDA)
+    plan = draw_plan(20_000, augmentation, seed=0, epoch=0)
+    torch.cuda._sleep(200_000_000)  # about a tenth of a second, in which the host gets far ahead
+    sums = [images.double().sum(dim=(1, 2, 3)) for images, _ in loader.batches(plan)]
+    expected = torch.cat([images.double().sum(dim=(1, 2, 3)).cpu() for images, _ in loader.batches(plan)])
+    assert torch.equal(torch.cat(sums).cpu(), expected)
+
+
+class Losses:
+    def __init__(self) -> None:
+        self.logs: list[EpochLog] = []
+
+    def step(self, epoch: int, step: int) -> None:
+        pass
+
+    def epoch(self, log: EpochLog) -> None:
+        self.logs.append(log)
+
+
+def losses(dataset: Dataset, recipe: Recipe, execution: Execution) -> list[float]:
+    seen = Losses()
+    Trainer(recipe, dataset, execution).run([seen])
+    return [log.train_loss for log in seen.logs]
+
+
+@pytest.fixture
+def gentle() -> Recipe:
+    """A learning rate so low that rounding is not amplified."""
+    schedule = Schedule(min_lr=0, max_lr=1e-5, peak_epoch=1)
+    return Recipe(epochs=2, batch_size=128, model=Model(width=16), schedule=schedule)
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_compiled_gives_the_same_losses(small: Dataset, gentle: Recipe, mode: str) -> None:
+    compiled = losses(small, gentle, replace(EAGER, compile=mode))  # type: ignore[arg-type]
+    assert compiled == pytest.approx(losses(small, gentle, EAGER), rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_gives_about_the_same_losses(small: Dataset, gentle: Recipe, precision: str) -> None:
+    half = losses(small, gentle, replace(EAGER, precision=precision))  # type: ignore[arg-type]
+    assert half == pytest.approx(losses(small, gentle, EAGER), rel=0.03)
+
+
+def test_warm_up_leaves_no_trace(small: Dataset, gentle: Recipe) -> None:
+    execution, _ = resolve(Execution())
+    trainer = Trainer(gentle, small, execution)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    generator = torch.cuda.get_rng_state()
+    trainer.warm_up(steps=3)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert trainer.optimizer.state_dict()["state"] == {}
+    assert torch.equal(torch.cuda.get_rng_state(), generator)
+
+
+def test_auto_learns_on_the_gpu(small: Dataset) -> None:
+    recipe = Recipe(epochs=8, batch_size=100, model=Model(width=16), augmentation=Augmentation(cutout=0))
+    recipe = replace(recipe, schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=2))
+    execution, _ = resolve(Execution())
+    seen = losses(small, recipe, execution)
+    assert seen[-1] < seen[0] - 0.3

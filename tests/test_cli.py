@@ -1,0 +1,261 @@
+"""The command line, as a person meets it: in a process of its own where that matters."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastcifar.cli import main, parse
+from fastcifar.recipe import load_recipe
+
+TOY = ["train", "--dataset", "synthetic", "--limit-train", "300", "--limit-test", "100", "--width", "4"]
+TOY += ["--epochs", "2", "--batch-size", "128", "--device", "cpu"]
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastcifar", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that was said on standard error."""
+    error = capsys.readouterr().err
+    assert error.startswith("fastcifar: ")
+    assert error.count("\n") == 1
+    return error.strip()
+
+
+def test_train_on_synthetic_images(tmp_path: Path) -> None:
+    done = run(*TOY, "--recipe", "seed", "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "NOT CIFAR-10" in done.stdout
+    assert "\x1b" not in done.stdout
+    rows = [line for line in done.stdout.splitlines() if re.match(r" +[12] ", line)]
+    assert len(rows) == 2
+    assert f"kept in {tmp_path / 'run'}" in done.stdout
+    result = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert result["status"] == "finished"
+    assert result["dataset"]["name"] == "synthetic"
+    assert result["recipe"]["schedule"]["peak_epoch"] == pytest.approx(5 * 2 / 24)
+    assert result["result"]["wall_seconds"] > result["result"]["train_seconds"]
+    assert len((tmp_path / "run" / "events.jsonl").read_text().splitlines()) == 2
+
+
+def test_train_on_cifar10(cifar10: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [argument for argument in TOY if argument not in ("--dataset", "synthetic")]
+    assert main([*arguments, "--recipe", "laptop", "--out", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "cifar10, 300 training and 100 test images" in shown
+    assert "NOT CIFAR-10" not in shown
+
+
+def test_a_terminal_gets_a_live_table(tmp_path: Path) -> None:
+    """On a pseudo-terminal, with colours unless NO_COLOR is set."""
+    arguments = [sys.executable, "-m", "fastcifar", *TOY, "--recipe", "seed", "--target", "0.001", "--out"]
+    assert re.search(COLOR, on_a_terminal([*arguments, str(tmp_path / "colours")], {}))
+    assert not re.search(COLOR, on_a_terminal([*arguments, str(tmp_path / "none")], {"NO_COLOR": "1"}))
+
+
+COLOR = r"\x1b\[[0-9;]*3[0-9][;m]"
+
+
+def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
+    """What `command` writes to a pseudo-terminal of 140 columns."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    environment = {**inherited, "TERM": "xterm-256color", "COLUMNS": "140", **environment}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's word for the end of a terminal's output
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+    text = shown.decode()
+    assert process.returncode == 0, text
+    assert "images/s" in text
+    assert "\x1b[?25l" in text  # the cursor is hidden: a live display
+    return text
+
+
+def test_ctrl_c_keeps_the_finished_epochs(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "fastcifar",
+            *TOY,
+            "--recipe",
+            "seed",
+            "--epochs",
+            "9999",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    events = tmp_path / "run" / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while not events.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(r"fastcifar: interrupted; \d+ finished epochs are kept in .*\n", error)
+    assert len([json.loads(line) for line in events.read_text().splitlines()]) >= 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: the weights are the first file over it."""
+    script = (
+        "import resource, sys\n"
+        "from fastcifar.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *TOY, "--recipe", "seed", "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "fastcifar: File too large\n"
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert len((tmp_path / "run" / "events.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["train", "--recipe", "sed"], "--recipe sed: neither a TOML file nor one of"),
+        (["train", "--recipe", "seed", "--width", "0"], "recipe seed: model.width: input should be greater than"),
+        (["train", "--recipe", "seed", "--width", "x"], "Error parsing --width/--model.width: invalid literal"),
+        (["train", "--recipe", "seed", "--wdth", "8"], "Unrecognized options: --wdth, 8 (perhaps you meant --width"),
+        (["train", "--recipe", "seed", "--loader", "x"], "invalid choice 'x' for argument '--loader'"),
+        (["train", "--recipe", "seed", "--width"], "Missing value for argument '--width"),
+        (["train", "--recipe", "seed", "--batch-size", "0"], "recipe seed: batch_size: input should be greater"),
+        (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "recipe seed: schedule.peak_epoch: 30 is past"),
+        (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "recipe seed: schedule.max_lr: input should be"),
+        (["train", "--recipe"], "Missing value for argument '--recipe'"),
+        (["trian"], "Unrecognized options: trian (Available subcommands: train, summary, data, recipes, env)"),
+        (["data", "--data", "nowhere"], "--data nowhere: No such file or directory"),
+        ([*TOY, "--limit-train", "60000"], "limit_train: 60,000 images asked for, synthetic has 50,000"),
+        ([*TOY, "--batch-size", "301"], "batch_size: 301 is more than the 300 training images"),
+        ([*TOY, "--out", "/dev/null/run"], "--out /dev/null/run: Not a directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert one_line(capsys).startswith(f"fastcifar: {complaint}")
+    assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--recipe", "seed", "--device", "cuda"]) == 2
+    assert "torch finds no CUDA device" in one_line(capsys)
+
+
+def test_a_bad_recipe_file_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[schedule]\nmax_lr = 'high'\n")
+    assert main(["train", "--recipe", str(tmp_path / "mine.toml")]) == 2
+    assert f"{tmp_path / 'mine.toml'}: schedule.max_lr: input should be a valid number" in one_line(capsys)
+
+
+def test_an_existing_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert main([*TOY, "--out", str(tmp_path)]) == 2
+    assert "exists and is not empty" in one_line(capsys)
+
+
+def test_a_diverging_run_fails_with_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rates = ["--schedule.min-lr", "1e38", "--schedule.max-lr", "1e38", "--recipe", "seed"]
+    assert main([*TOY, *rates, "--out", str(tmp_path / "run")]) == 1
+    assert re.search(r"the loss is (nan|inf) in epoch 1, step [23], at learning rate 1e\+38", one_line(capsys))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_bug_is_one_line_and_a_traceback_with_debug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastcifar.cli.recipes", lambda console: 1 // 0)
+    assert main(["recipes"]) == 1
+    assert "ZeroDivisionError" in one_line(capsys)
+    assert main(["recipes", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_without_a_recipe_it_says_which_and_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([*TOY, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert "recipe laptop, since no CUDA device" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe_name"] == "laptop"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert parse(["train"]).recipe == load_recipe("seed")  # type: ignore[union-attr]
+
+
+def test_every_field_has_a_flag() -> None:
+    arguments = ["--model.width", "8", "--model.layer2-residual", "--augmentation.pad-mode", "reflect"]
+    arguments += ["--optimizer.beta2", "0.99", "--schedule.shape", "cosine", "--label-smoothing", "0.2"]
+    arguments += ["--schedule.peak-epoch", "5", "--epochs", "12", "--stop-at-target", "--target", "0.5"]
+    recipe = parse(["train", "--recipe=seed", *arguments]).recipe  # type: ignore[union-attr]
+    assert (recipe.model.width, recipe.model.layer2_residual) == (8, True)
+    assert recipe.augmentation.pad_mode == "reflect"
+    assert recipe.optimizer.beta2 == 0.99
+    assert (recipe.schedule.shape, recipe.schedule.peak_epoch, recipe.epochs) == ("cosine", 5, 12)
+    assert (recipe.label_smoothing, recipe.stop_at_target, recipe.target) == (0.2, True, 0.5)
+
+
+def test_the_short_commands(cifar10: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "--recipe", "seed", "--model.layer2-residual"]) == 0
+    assert "7,756,554" in capsys.readouterr().out
+    assert main(["recipes"]) == 0
+    shown = capsys.readouterr().out
+    assert "seed" in shown
+    assert "Measured:" in shown
+    assert main(["env"]) == 0
+    shown = capsys.readouterr().out
+    for key in ("gpu", "driver", "torch", "dali", "cpu", "compiler", "data"):
+        assert re.search(rf"^{key} ", shown, re.MULTILINE)
+    assert main(["data"]) == 0
+    shown = capsys.readouterr().out
+    assert "c99cafc152244af753f735de768cd75f  data_batch_1" in shown
+    assert "the MD5s of all 7 files hold" in shown
+    assert main(["--version"]) == 0
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    script = (
+        "import sys; from fastcifar.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
