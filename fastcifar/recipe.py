@@ -76,7 +76,7 @@ class Schedule:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    min_lr: NonNegative = 0.0005
+    min_lr: NonNegative = 0.0001
     """Learning rate of the first step and of the last (LRMIN)."""
     max_lr: Positive = 0.005
     """Learning rate at the peak (LRMAX)."""
@@ -183,12 +183,12 @@ def load_recipe(name_or_file: str) -> Recipe:
 
 
 def header(path: Path) -> list[str]:
-    """The comment lines a recipe file begins with: what it is and what it was measured to reach."""
+    """The comment a recipe file begins with, to its first empty line: what it is, what it was measured to reach."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
+        if not line.startswith("# "):
             break
-        lines.append(line.removeprefix("#").strip())
+        lines.append(line.removeprefix("# "))
     return lines
 
 

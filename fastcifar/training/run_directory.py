@@ -78,7 +78,6 @@ class RunDirectory:
             "execution": asdict(execution),
             "dataset": {
                 "name": dataset.name,
-                "source": dataset.source,
                 "train_images": len(dataset.train_images),
                 "test_images": len(dataset.test_images),
             },
