@@ -1,7 +1,28 @@
-"""`python -m fastcifar` is the command `fastcifar`."""
+"""The command `fastcifar`, and `python -m fastcifar`."""
 
+import signal
 import sys
 
-from fastcifar.cli import main
+from fastcifar.errors import Stopped
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line. Ctrl-C, `kill` and a closed terminal end it with one line, from the first import on."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+                signal.signal(number, _stop)
+        from fastcifar import cli
+
+        return cli.main()
+    except Stopped as stop:
+        print("fastcifar: interrupted", file=sys.stderr)
+        return stop.exit_code
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,9 @@
 """The command line: one short function per subcommand, which parses, calls and prints."""
 
 import contextlib
+import errno
 import io
+import os
 import re
 import sys
 import traceback
@@ -13,10 +15,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import arg
 
 import fastcifar
-from fastcifar.errors import InputError, RunError
+from fastcifar.errors import InputError, RunError, Stopped
 from fastcifar.execution import Execution, resolve
 from fastcifar.recipe import Recipe, header, load_recipe, shipped_recipes, validated
 
@@ -69,18 +72,18 @@ Command = Train | Summary | Data | Recipes | Env
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 for a failed run, 2 for bad input, 130 for Ctrl-C."""
+    """Run one command. Returns the exit code: 0, 1 for a failed run, 2 for bad input, 130 for Ctrl-C (128 + signal)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
-    if arguments == ["--version"]:
-        print(f"fastcifar {fastcifar.__version__}")
-        return 0
     try:
-        run(parse(arguments), Console())
+        if arguments == ["--version"]:
+            print(f"fastcifar {fastcifar.__version__}", flush=True)
+        else:
+            run(parse(arguments), _Console())
         return 0
-    except KeyboardInterrupt as interrupt:
-        return _fail(str(interrupt) or "interrupted", 130, debug)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "interrupted", stop.exit_code if isinstance(stop, Stopped) else 130, debug)
     except InputError as error:
         return _fail(str(error), 2, debug)
     except RunError as error:
@@ -96,8 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"fastcifar: {message}", file=sys.stderr)
+    print(f"fastcifar: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+class _Console(Console):
+    """rich's console, which says so when the reader of its output has gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where a write fails; the text still held is dropped, lest the exit fails on it too."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise BrokenPipeError(errno.EPIPE, "stopped, since the reader of the output has gone") from None
 
 
 def parse(arguments: list[str]) -> Command:
@@ -127,21 +140,22 @@ def parse(arguments: list[str]) -> Command:
     if isinstance(command, Train | Summary):
         recipe = command.recipe
         peak_given = any(re.match(r"--schedule\.peak[-_]epoch", argument) for argument in arguments)
-        if not peak_given:
+        if recipe.epochs != base.epochs and not peak_given:
             peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
             recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
-        command = replace(command, recipe=validated(asdict(recipe), f"recipe {name}"))
+        command = replace(command, recipe=validated(asdict(recipe), prefix="--"))
     return command
 
 
 def _recipe_argument(arguments: list[str]) -> str:
     """What follows --recipe: its values are the defaults of all other flags, so it is read before them."""
+    name = AUTO
     for position, argument in enumerate(arguments):
         if argument == "--recipe" and position + 1 < len(arguments):
-            return arguments[position + 1]
-        if argument.startswith("--recipe="):
-            return argument.removeprefix("--recipe=")
-    return AUTO
+            name = arguments[position + 1]
+        elif argument.startswith("--recipe="):
+            name = argument.removeprefix("--recipe=")
+    return name
 
 
 def _default_recipe(arguments: list[str]) -> str:
@@ -166,7 +180,7 @@ def _first_complaint(box: str) -> str:
     complaint = " ".join(sections[0])
     hint = sections[1] if len(sections) > 1 else [""]
     if hint[0].startswith("Available"):
-        complaint += f" ({hint[0]})"
+        complaint += f" ({' '.join(hint)})"
     elif hint[0].startswith("Perhaps you meant") and len(hint) > 1:
         complaint += f" (perhaps you meant {hint[1]})"
     return complaint
@@ -212,7 +226,7 @@ def train(command: Train, console: Console) -> None:
             result = trainer.run([directory, table])
         directory.finish(result, trainer.model, wall_seconds())
     print_result(console, result, recipe.target)
-    console.print(f"kept in {directory.path}", highlight=False, soft_wrap=True)
+    console.print(f"kept in {directory.path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(command: Summary) -> None:
@@ -230,24 +244,26 @@ def data(command: Data, console: Console) -> None:
     md5s = verify(root)
     for file, md5 in md5s.items():
         console.print(f"{md5}  {file}", highlight=False)
-    console.print(f"CIFAR-10 is in {root}; the MD5s of all {len(md5s)} files hold", highlight=False, soft_wrap=True)
+    said = f"CIFAR-10 is in {root}; the MD5s of all {len(md5s)} files hold"
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def recipes(console: Console) -> None:
     """`fastcifar recipes`"""
     table = Table("recipe", "what it is, and what it was measured to reach", box=None, pad_edge=False)
     for name, path in shipped_recipes().items():
-        table.add_row(name, "\n".join(header(path)))
+        table.add_row(name, Text("\n".join(header(path))))
     console.print(table)
 
 
 def env(console: Console) -> None:
     """`fastcifar env`"""
-    from fastcifar.data.cifar10 import locate_cifar10
+    from fastcifar.data.cifar10 import locate_cifar10, verify
     from fastcifar.measure.environment import environment
 
     try:
-        place = str(locate_cifar10() or "not here yet; `fastcifar data` downloads it")
+        root = locate_cifar10()
+        place = f"{root}, {len(verify(root))} MD5s hold" if root else "not here yet; `fastcifar data` downloads it"
     except InputError as error:
         place = str(error)
     for key, value in {**environment(), "data": place}.items():

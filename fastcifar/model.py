@@ -1,4 +1,4 @@
-"""The custom ResNet of DESIGN: prep, three layers at 2, 4 and 8 times the width, max pooling, one linear layer.
+"""The custom ResNet: prep, three layers at 2, 4 and 8 times the width, max pooling, one linear layer.
 
 After the DAWNBench network of David Page (myrtle.ai, "How to train your ResNet", 2018). Two published forms: with a
 residual block in layers 1 and 3 (6,575,370 parameters at width 64), and in layer 2 as well (7,756,554).
@@ -89,7 +89,8 @@ def describe(config: Model) -> str:
         col_names=("output_size", "num_params"),
         row_settings=("var_names",),
     )
-    other = ResNet(replace(config, layer2_residual=not config.layer2_residual))
+    with torch.device("meta"):
+        other = ResNet(replace(config, layer2_residual=not config.layer2_residual))
     return (
         f"{table}\n{parameter_count(network):,} parameters; {parameter_count(other):,} "
         f"with{'out' if config.layer2_residual else ''} a residual block in layer 2 "

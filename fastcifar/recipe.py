@@ -4,6 +4,7 @@ A recipe holds only what changes the result. How it is executed (device, loader,
 """
 
 import json
+import reprlib
 import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
@@ -30,7 +31,7 @@ class Model:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    width: Annotated[int, Field(ge=1, le=4096), tyro.conf.arg(aliases=["--width"])] = 64
+    width: Annotated[int, Field(ge=1, le=1024), tyro.conf.arg(aliases=["--width"])] = 64
     """Channels after the first convolution; layers 1 to 3 have 2, 4 and 8 times as many."""
     layer2_residual: bool = False
     """Give layer 2 a residual block too (7,756,554 parameters at width 64; 6,575,370 without)."""
@@ -119,14 +120,17 @@ class Recipe:
 
     def with_epochs(self, epochs: int) -> Self:
         """This recipe over another number of epochs, its peak moved in proportion."""
+        if epochs == self.epochs:
+            return self  # to the bit: x * n / n is not always x
         peak_epoch = self.schedule.peak_epoch * epochs / self.epochs
         return replace(self, epochs=epochs, schedule=replace(self.schedule, peak_epoch=peak_epoch))
 
 
-def validated(values: dict[str, Any], where: str) -> Recipe:
+def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
     """The recipe of nested `values` (as `dataclasses.asdict` or a TOML file gives them), checked.
 
-    Raises `InputError`, one line naming `where` and the field, at an unknown or mistyped field or a value out of range.
+    Raises `InputError`, one line that is `prefix` and the field's name, at an unknown or mistyped field or a value out
+    of range.
     """
     try:
         # By way of JSON because pydantic's strict mode takes no dict for a dataclass in Python mode.
@@ -134,14 +138,14 @@ def validated(values: dict[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {name}: {_complaint(first)}") from error
+        raise InputError(f"{prefix}{name}: {_complaint(first)}") from error
     if recipe.schedule.peak_epoch > recipe.epochs:
         raise InputError(
-            f"{where}: schedule.peak_epoch: {recipe.schedule.peak_epoch:g} is past the end of {recipe.epochs} epochs"
+            f"{prefix}schedule.peak_epoch: {recipe.schedule.peak_epoch:g} is past the end of {recipe.epochs} epochs"
         )
     if recipe.schedule.min_lr > recipe.schedule.max_lr:
         raise InputError(
-            f"{where}: schedule.min_lr: {recipe.schedule.min_lr:g} is above max_lr {recipe.schedule.max_lr:g}"
+            f"{prefix}schedule.min_lr: {recipe.schedule.min_lr:g} is above max_lr {recipe.schedule.max_lr:g}"
         )
     return recipe
 
@@ -150,7 +154,7 @@ def _complaint(error: Any) -> str:
     if error["type"] == "unexpected_keyword_argument":
         return "no such field in a recipe"
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{message}, got {error['input']!r}"
+    return f"{message}, got {reprlib.repr(error['input'])}"
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -174,12 +178,12 @@ def load_recipe(name_or_file: str) -> Recipe:
     """Read and check a recipe: a shipped name or a TOML file, whose missing fields have `seed`'s values."""
     path = find_recipe(name_or_file)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from error
-    return validated(values, str(path))
+    return validated(values, f"{path}: ")
 
 
 def header(path: Path) -> list[str]:

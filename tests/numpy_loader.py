@@ -1,10 +1,19 @@
-"""A plan executed in plain NumPy, one image at a time: what every loader is held against."""
+"""A plan executed in plain NumPy, one image at a time: what every loader is held against; and what to try it on."""
 
 import numpy as np
+from hypothesis import strategies as st
 
 from fastcifar.data.dataset import MEAN, STD
 from fastcifar.data.plan import EpochPlan
 from fastcifar.recipe import Augmentation
+
+augmentations = st.builds(
+    Augmentation,
+    pad=st.integers(0, 8),
+    pad_mode=st.sampled_from(["zero", "reflect"]),
+    flip=st.sampled_from(["none", "random", "alternating"]),
+    cutout=st.integers(0, 32),
+)
 
 
 def numpy_images(images: np.ndarray, plan: EpochPlan, augmentation: Augmentation) -> np.ndarray:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fastcifar.cli import main, parse
-from fastcifar.recipe import load_recipe
+from fastcifar.recipe import load_recipe, to_toml
 
 TOY = ["train", "--dataset", "synthetic", "--limit-train", "300", "--limit-test", "100", "--width", "4"]
 TOY += ["--epochs", "2", "--batch-size", "128", "--device", "cpu"]
@@ -46,6 +46,7 @@ def test_train_on_synthetic_images(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
     rows = [line for line in done.stdout.splitlines() if re.match(r" +[12] ", line)]
     assert len(rows) == 2
+    assert "test loss  test acc        lr    img/s\n" in done.stdout  # not wrapped
     assert f"kept in {tmp_path / 'run'}" in done.stdout
     result = json.loads((tmp_path / "run" / "run.json").read_text())
     assert result["status"] == "finished"
@@ -74,9 +75,9 @@ COLOR = r"\x1b\[[0-9;]*3[0-9][;m]"
 
 
 def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
-    """What `command` writes to a pseudo-terminal of 140 columns."""
+    """What `command` writes to a pseudo-terminal of 80 columns."""
     inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
-    environment = {**inherited, "TERM": "xterm-256color", "COLUMNS": "140", **environment}
+    environment = {**inherited, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **environment}
     ours, theirs = pty.openpty()
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
@@ -88,11 +89,13 @@ def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
     text = shown.decode()
     assert process.returncode == 0, text
     assert "images/s" in text
+    assert "…" not in text  # nothing is cut
     assert "\x1b[?25l" in text  # the cursor is hidden: a live display
     return text
 
 
-def test_ctrl_c_keeps_the_finished_epochs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_finished_epochs(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         [
             sys.executable,
@@ -114,10 +117,10 @@ def test_ctrl_c_keeps_the_finished_epochs(tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while not events.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert re.fullmatch(r"fastcifar: interrupted; \d+ finished epochs are kept in .*\n", error)
+    assert process.returncode == 128 + number
+    assert re.fullmatch(r"fastcifar: interrupted; finished epochs: \d+, kept in .*\n", error)
     assert len([json.loads(line) for line in events.read_text().splitlines()]) >= 1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
@@ -147,14 +150,14 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     ("arguments", "complaint"),
     [
         (["train", "--recipe", "sed"], "--recipe sed: neither a TOML file nor one of"),
-        (["train", "--recipe", "seed", "--width", "0"], "recipe seed: model.width: input should be greater than"),
+        (["train", "--recipe", "seed", "--width", "0"], "--model.width: input should be greater than"),
         (["train", "--recipe", "seed", "--width", "x"], "Error parsing --width/--model.width: invalid literal"),
         (["train", "--recipe", "seed", "--wdth", "8"], "Unrecognized options: --wdth, 8 (perhaps you meant --width"),
         (["train", "--recipe", "seed", "--loader", "x"], "invalid choice 'x' for argument '--loader'"),
         (["train", "--recipe", "seed", "--width"], "Missing value for argument '--width"),
-        (["train", "--recipe", "seed", "--batch-size", "0"], "recipe seed: batch_size: input should be greater"),
-        (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "recipe seed: schedule.peak_epoch: 30 is past"),
-        (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "recipe seed: schedule.max_lr: input should be"),
+        (["train", "--recipe", "seed", "--batch-size", "0"], "--batch_size: input should be greater"),
+        (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "--schedule.peak_epoch: 30 is past"),
+        (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "--schedule.max_lr: input should be"),
         (["train", "--recipe"], "Missing value for argument '--recipe'"),
         (["trian"], "Unrecognized options: trian (Available subcommands: train, summary, data, recipes, env)"),
         (["data", "--data", "nowhere"], "--data nowhere: No such file or directory"),
@@ -220,6 +223,35 @@ def test_without_a_recipe_it_says_which_and_why(
     assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe_name"] == "laptop"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert parse(["train"]).recipe == load_recipe("seed")  # type: ignore[union-attr]
+
+
+def test_a_recipe_read_back_is_the_recipe(tmp_path: Path) -> None:
+    for epochs in range(5, 60):
+        recipe = parse(["train", "--recipe", "seed", "--epochs", str(epochs)]).recipe  # type: ignore[union-attr]
+        (tmp_path / "mine.toml").write_text(to_toml(recipe))
+        assert parse(["train", "--recipe", str(tmp_path / "mine.toml")]).recipe == recipe  # type: ignore[union-attr]
+
+
+def test_the_last_recipe_counts() -> None:
+    command = parse(["train", "--recipe", "laptop", "--recipe=seed"])
+    assert (command.name, command.recipe) == ("seed", load_recipe("seed"))  # type: ignore[union-attr]
+
+
+def test_a_reader_that_goes_away_is_one_line() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcifar", "recipes"], stdout=theirs, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(theirs)
+    assert done.returncode == 1
+    assert done.stderr == "fastcifar: stopped, since the reader of the output has gone\n"
+
+
+def test_brackets_in_a_path_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "[red]x[" / "blue]"
+    assert main([*TOY, "--recipe", "seed", "--epochs", "1", "--out", str(out)]) == 0
+    assert f"kept in {out}" in capsys.readouterr().out
 
 
 def test_every_field_has_a_flag() -> None:

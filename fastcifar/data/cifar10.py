@@ -53,7 +53,7 @@ def locate_cifar10(folder: str | Path | None = None) -> Path | None:
     named = folder or os.environ.get(ENVIRONMENT_VARIABLE)
     if not named:
         return cache() if (cache() / CIFAR10.base_folder).is_dir() else None
-    root = Path(named).expanduser()
+    root = Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises at an unknown user)
     if root.name == CIFAR10.base_folder:
         root = root.parent
     where = f"--data {named}" if folder else f"${ENVIRONMENT_VARIABLE}={named}"
@@ -90,12 +90,18 @@ def verify(root: Path) -> dict[str, str]:
         try:
             found[name] = calculate_md5(path)
         except FileNotFoundError as error:
-            raise InputError(f"{path}: missing; delete the folder and let it be downloaded again") from error
+            raise InputError(f"{path}: missing; {_mend(root)}") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         if found[name] != expected:
-            raise InputError(f"{path}: damaged: its MD5 is {found[name]}, CIFAR-10's is {expected}")
+            raise InputError(f"{path}: damaged: its MD5 is {found[name]}, CIFAR-10's is {expected}; {_mend(root)}")
     return found
+
+
+def _mend(root: Path) -> str:
+    if root == cache():
+        return f"delete {root / CIFAR10.base_folder} to have it downloaded again"
+    return f"unpack {CIFAR10.url} there again"
 
 
 def _download(root: Path) -> None:

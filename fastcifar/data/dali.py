@@ -43,6 +43,8 @@ class DaliLoader:
             operators="gpu" if device.type == "cuda" else "cpu",
             batch_size=batch_size,
             num_threads=min(len(os.sched_getaffinity(0)), 8),
+            prefetch_queue_depth=2,
+            exec_dynamic=True,  # whose outputs stay whole for as long as torch holds them
             device_id=(device.index or 0) if device.type == "cuda" else None,
         )
         self._pipeline.build()

@@ -1,6 +1,7 @@
 """A run on the terminal: a live table and a progress bar, or plain lines where the output is no terminal."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -41,11 +42,12 @@ class TrainingConsole:
         )
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        console = self._console
+        if console.is_terminal and not console.is_dumb_terminal and console.width >= _TABLE_WIDTH:
             self._live = Live(self._picture(), console=self._console, refresh_per_second=2)
             self._live.start()
         else:
-            self._console.print(_HEADINGS)
+            self._print(_line(_COLUMNS))
         self._epoch_started = self._line_printed = time.perf_counter()
         return self
 
@@ -54,7 +56,8 @@ class TrainingConsole:
     ) -> None:
         if self._live:
             self._progress.update(self._task, visible=False)
-            self._live.update(self._picture(), refresh=True)
+            self._live.vertical_overflow = "visible"  # all epochs stay, however many
+            self._live.update(self._picture(len(self._logs)), refresh=True)
             self._live.stop()
 
     def step(self, epoch: int, step: int) -> None:
@@ -76,7 +79,7 @@ class TrainingConsole:
         if self._live:
             self._live.update(self._picture())
         else:
-            self._print("  ".join(f"{cell:>{len(head)}}" for head, cell in zip(_COLUMNS, _cells(log), strict=True)))
+            self._print(_line(_cells(log)))
 
     def _state(self, epoch: int, step: int, now: float) -> str:
         speed = step * self._batch_size / max(now - self._epoch_started, 1e-9)
@@ -85,11 +88,12 @@ class TrainingConsole:
         left = (self._steps - step) * self._batch_size / speed + (self._epochs - epoch) * an_epoch
         return f"{speed:,.0f} images/s, {_duration(left)} left"
 
-    def _picture(self) -> Group:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for heading in _COLUMNS:
-            table.add_column(heading, justify="right", no_wrap=True)
-        for log in self._logs:
+    def _picture(self, epochs: int | None = None) -> Group:
+        """The table of the last `epochs` epochs, or of as many as the terminal has room for, above the progress bar."""
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for heading, width in zip(_COLUMNS, _WIDTHS, strict=True):
+            table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+        for log in self._logs[-(epochs or max(self._console.height - 4, 1)) :]:
             table.add_row(*_cells(log), style="green" if log.test_accuracy >= self._target else None)
         return Group(table, self._progress)
 
@@ -106,7 +110,7 @@ def print_start(
     compiled = "eager" if execution.compile == "off" else f"compiled ({execution.compile})"
     lines = [
         *notes,
-        f"recipe   {name}, seed {recipe.seed}: {recipe.epochs} epochs, batch {recipe.batch_size}, "
+        f"recipe   {name}, seed {recipe.seed}: epochs {recipe.epochs}, batch {recipe.batch_size}, "
         f"target {recipe.target:.1%}",
         f"data     {dataset.describe()}",
         f"network  width {recipe.model.width}, {parameter_count(trainer.model):,} parameters",
@@ -124,7 +128,7 @@ def print_result(console: Console, result: Result, target: float) -> None:
     else:
         reached = f"{target:.1%} reached after {result.time_to_target:,.1f} s of training"
     console.print(
-        f"test accuracy {result.final_accuracy:.2%} (best {result.best_accuracy:.2%}) after {result.epochs} epochs; "
+        f"test accuracy {result.final_accuracy:.2%} (best {result.best_accuracy:.2%}) after epoch {result.epochs}; "
         f"{reached}\n"
         f"{result.train_seconds:,.1f} s training, {result.eval_seconds:,.1f} s testing, "
         f"{result.setup_seconds:,.1f} s setting up",
@@ -133,18 +137,13 @@ def print_result(console: Console, result: Result, target: float) -> None:
     )
 
 
-_COLUMNS = (
-    "epoch",
-    "train s",
-    "test s",
-    "train loss",
-    "train acc",
-    "test loss",
-    "test acc",
-    "learning rate",
-    "images/s",
-)
-_HEADINGS = "  ".join(_COLUMNS)
+_COLUMNS = ("epoch", "train s", "test s", "loss", "acc", "test loss", "test acc", "lr", "img/s")
+_WIDTHS = (5, 7, 6, 6, 6, 9, 8, 8, 7)
+_TABLE_WIDTH = sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "  ".join(f"{cell:>{width}}" for width, cell in zip(_WIDTHS, cells, strict=True))
 
 
 def _cells(log: EpochLog) -> tuple[str, ...]:

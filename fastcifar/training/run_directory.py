@@ -1,4 +1,4 @@
-"""The folder a run leaves: run.json, recipe.toml, events.jsonl, model.safetensors."""
+"""The folder a run leaves: run.json, the recipe as a TOML file, events.jsonl, model.safetensors."""
 
 import contextlib
 import json
@@ -19,6 +19,8 @@ from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe, to_toml
 from fastcifar.training.trainer import EpochLog, Result
 
+_TAKEN = "--out {}: exists and is not empty; name another folder"
+
 
 class RunDirectory:
     """Writes a run down as it goes; every file is written beside and renamed, so none is ever half there.
@@ -26,7 +28,7 @@ class RunDirectory:
     run.json: recipe, execution, dataset, environment, status ("running", "finished", "interrupted", "failed") and,
     once finished, the result. events.jsonl: one `EpochLog` a line. model.safetensors: the final weights.
 
-    Making one claims the folder; as a context manager it marks a run that ends early.
+    Making one claims the folder, against other processes too; as a context manager it marks a run that ends early.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,8 +39,10 @@ class RunDirectory:
             self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
-                raise InputError(f"--out {path}: exists and is not empty; name another folder")
-            tempfile.TemporaryFile(dir=path).close()
+                raise InputError(_TAKEN.format(path))
+            (path / "run.json").touch(exist_ok=False)
+        except FileExistsError as error:
+            raise InputError(_TAKEN.format(path)) from error
         except OSError as error:
             raise InputError(f"--out {path}: {error.strerror}") from error
 
@@ -50,16 +54,16 @@ class RunDirectory:
     ) -> None:
         if error is None:
             return
-        if not self._run:  # it failed before anything was trained
-            if self._made:
-                self.path.rmdir()
-            return
         interrupted = isinstance(error, KeyboardInterrupt)
         with contextlib.suppress(OSError):  # the error under way, a full disk perhaps, is the one to report
-            self._write_run("interrupted" if interrupted else "failed")
-        if interrupted:
-            epochs = self._events.count("\n")
-            raise KeyboardInterrupt(f"interrupted; {epochs} finished epochs are kept in {self.path}") from error
+            if self._run:
+                self._write_run("interrupted" if interrupted else "failed")
+            else:  # nothing was trained: leave nothing
+                (self.path / "run.json").unlink()
+                if self._made:
+                    self.path.rmdir()
+        if interrupted and self._run:
+            error.args = (f"interrupted; finished epochs: {self._events.count(chr(10))}, kept in {self.path}",)
 
     def start(
         self,
@@ -85,14 +89,14 @@ class RunDirectory:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self._write_run("running")
-        write_whole(self.path / "recipe.toml", to_toml(recipe).encode())
+        write_whole(self.path / f"{recipe_name}.toml", to_toml(recipe).encode())
 
     def step(self, epoch: int, step: int) -> None:
         """Nothing is written at a step."""
 
     def epoch(self, log: EpochLog) -> None:
         """Add the epoch to events.jsonl."""
-        self._events += json.dumps(asdict(log)) + "\n"
+        self._events += json.dumps(asdict(log), allow_nan=False) + "\n"
         write_whole(self.path / "events.jsonl", self._events.encode())
 
     def finish(self, result: Result, model: nn.Module, wall_seconds: float) -> None:
@@ -105,14 +109,19 @@ class RunDirectory:
 
     def _write_run(self, status: str) -> None:
         self._run["status"] = status
-        write_whole(self.path / "run.json", (json.dumps(self._run, indent=2) + "\n").encode())
+        write_whole(self.path / "run.json", (json.dumps(self._run, indent=2, allow_nan=False) + "\n").encode())
 
 
 def default_path(recipe_name: str, recipe: Recipe) -> Path:
-    """runs/<utc time>-<recipe>-seed<seed>; a run on synthetic images has that in its name."""
+    """runs/<utc time>-<recipe>-seed<seed>, with a number after it where that is taken; synthetic images are named."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kind = "" if recipe.dataset == "cifar10" else f"-{recipe.dataset}"
-    return Path("runs") / f"{now}-{recipe_name}{kind}-seed{recipe.seed}"
+    path = first = Path("runs") / f"{now}-{recipe_name}{kind}-seed{recipe.seed}"
+    number = 1
+    while path.exists():
+        number += 1
+        path = first.with_name(f"{first.name}-{number}")
+    return path
 
 
 def write_whole(path: Path, content: bytes) -> None:

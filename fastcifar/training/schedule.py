@@ -13,9 +13,11 @@ def one_cycle(optimizer: Optimizer, schedule: Schedule, *, epochs: int, steps_pe
     """
     total_steps = epochs * steps_per_epoch
     pct_start = schedule.peak_epoch / epochs
+    min_lr = schedule.min_lr
     if round(pct_start * total_steps, 6) == 1:
-        # A rise of a single step makes OneCycleLR divide by zero; it then starts at its peak instead.
-        pct_start = 0.0
+        pct_start = 0.0  # OneCycleLR divides by zero at a rise of a single step: leave it out
+    if total_steps == 1:
+        pct_start, min_lr = 0.0, schedule.max_lr  # the only step is the peak
     return OneCycleLR(
         optimizer,
         max_lr=schedule.max_lr,
@@ -23,6 +25,6 @@ def one_cycle(optimizer: Optimizer, schedule: Schedule, *, epochs: int, steps_pe
         pct_start=pct_start,
         anneal_strategy="cos" if schedule.shape == "cosine" else "linear",
         cycle_momentum=False,
-        div_factor=schedule.max_lr / schedule.min_lr if schedule.min_lr else float("inf"),
+        div_factor=schedule.max_lr / min_lr if min_lr else float("inf"),
         final_div_factor=1.0,
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import torch
@@ -15,7 +15,7 @@ from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.model import ResNet
-from fastcifar.recipe import Recipe
+from fastcifar.recipe import Recipe, validated
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import TestSet
 from fastcifar.training.schedule import one_cycle
@@ -68,13 +68,14 @@ class Observer(Protocol):
 class Trainer:
     """Everything a run needs, set up and warm: dataset on the device, loader, network, optimizer, schedule.
 
-    `execution` must be resolved (`fastcifar.execution.resolve`). `setup_seconds` is what the making took.
+    `execution` must be resolved (`fastcifar.execution.resolve`). `setup_seconds` is what the making took. Raises
+    `InputError` at a recipe that is out of range or does not fit the data set.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, execution: Execution) -> None:
         self.device = torch.device(execution.device)
         clock = Clock(self.device)
-        self.recipe = recipe
+        self.recipe = validated(asdict(recipe))
         self._images = len(dataset.train_images)
         if recipe.batch_size > self._images:
             raise InputError(f"batch_size: {recipe.batch_size:,} is more than the {self._images:,} training images")
@@ -151,8 +152,8 @@ class Trainer:
             loss, logits = self._step(images, labels)
             losses[step] = loss
             correct += (logits.argmax(dim=1) == labels).sum()
-            if self.device.type == "cpu":  # on a GPU, looking at every loss would make the host wait for each step
-                _require_finite(losses[: step + 1], epoch, rates)
+            if self.device.type == "cpu" and not loss.isfinite():
+                break  # on a GPU, looking at every loss would make the host wait for each step
             for observer in observers:
                 observer.step(epoch, step + 1)
         _require_finite(losses, epoch, rates)
@@ -160,6 +161,8 @@ class Trainer:
 
         clock = Clock(self.device)
         test = self._test_set.evaluate(self.model, self._autocast)
+        if not math.isfinite(test.loss):
+            raise RunError(_diverged("test loss", test.loss, epoch, len(rates), rates[-1]))
         weights = torch.full_like(losses, self.recipe.batch_size)
         weights[-1] = self._images - self.recipe.batch_size * (self.steps_per_epoch - 1)
         return EpochLog(
@@ -215,7 +218,10 @@ def _require_finite(losses: Tensor, epoch: int, rates: list[float]) -> None:
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
         step = int(bad[0])
-        raise RunError(
-            f"the loss is {losses[step].item()} in epoch {epoch}, step {step + 1}, at learning rate {rates[step]:.3g}; "
-            "try a lower schedule.max_lr"
-        )
+        raise RunError(_diverged("loss", losses[step].item(), epoch, step + 1, rates[step]))
+
+
+def _diverged(what: str, value: float, epoch: int, step: int, rate: float) -> str:
+    return (
+        f"the {what} is {value} in epoch {epoch}, step {step}, at learning rate {rate:.3g}; try a lower schedule.max_lr"
+    )

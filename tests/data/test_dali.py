@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy_loader import numpy_images
+from numpy_loader import augmentations, numpy_images
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import Loader, open_loader
@@ -17,14 +17,6 @@ from fastcifar.errors import InputError
 from fastcifar.recipe import Augmentation
 
 CPU = torch.device("cpu")
-
-augmentations = st.builds(
-    Augmentation,
-    pad=st.integers(0, 8),
-    pad_mode=st.sampled_from(["zero", "reflect"]),
-    flip=st.sampled_from(["none", "random", "alternating"]),
-    cutout=st.integers(0, 32),
-)
 
 
 def dali(dataset: Dataset, augmentation: Augmentation, batch_size: int) -> Loader:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy_loader import numpy_images
+from numpy_loader import augmentations, numpy_images
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import open_loader
@@ -25,13 +25,7 @@ EAGER = Execution(device="cuda", precision="float32", compile="off")
 
 @settings(max_examples=30, deadline=None)
 @given(
-    augmentation=st.builds(
-        Augmentation,
-        pad=st.integers(0, 8),
-        pad_mode=st.sampled_from(["zero", "reflect"]),
-        flip=st.sampled_from(["none", "random", "alternating"]),
-        cutout=st.integers(0, 32),
-    ),
+    augmentation=augmentations,
     n=st.integers(1, 300),
     batch_size=st.integers(1, 100),
     start=st.integers(0, 2),

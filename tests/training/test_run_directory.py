@@ -50,12 +50,12 @@ def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
     assert run["result"] == {**asdict(RESULT), "wall_seconds": 9.0}
     lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [asdict(LOG)] * 2
-    assert load_recipe(str(tmp_path / "run" / "recipe.toml")) == recipe
+    assert load_recipe(str(tmp_path / "run" / "mine.toml")) == recipe
     weights = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "run.json",
-        "recipe.toml",
+        "mine.toml",
         "events.jsonl",
         "model.safetensors",
     }
@@ -66,6 +66,15 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists and is not empty; name another folder"):
         RunDirectory(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_folder_is_claimed_at_once(tmp_path: Path, small: Dataset) -> None:
+    """A second process is refused before the first has anything to write."""
+    with RunDirectory(tmp_path / "run") as first:
+        with pytest.raises(InputError, match="exists and is not empty"):
+            RunDirectory(tmp_path / "run")
+        first.start(recipe_name="a", recipe=Recipe(), execution=Execution(), dataset=small, environment={})
+    assert run_json(tmp_path / "run")["status"] == "running"
 
 
 def test_a_place_where_no_folder_can_be(tmp_path: Path) -> None:
@@ -84,7 +93,7 @@ def test_a_run_cut_short_keeps_its_epochs(tmp_path: Path, small: Dataset, error:
     with pytest.raises(type(error)) as caught:
         cut_short()
     if status == "interrupted":
-        assert str(caught.value) == f"interrupted; 1 finished epochs are kept in {tmp_path / 'run'}"
+        assert str(caught.value) == f"interrupted; finished epochs: 1, kept in {tmp_path / 'run'}"
     assert run_json(tmp_path / "run")["status"] == status
     assert json.loads((tmp_path / "run" / "events.jsonl").read_text()) == asdict(LOG)
 
@@ -122,7 +131,12 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_default_name() -> None:
+def test_default_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = default_path("laptop", Recipe())
+    RunDirectory(first)
+    second = default_path("laptop", Recipe())
+    assert second != first  # even within one second
     assert str(default_path("laptop", Recipe(seed=3))).startswith("runs/20")
     assert str(default_path("laptop", Recipe(seed=3))).endswith("Z-laptop-seed3")
     assert str(default_path("laptop", Recipe(dataset="synthetic"))).endswith("Z-laptop-synthetic-seed0")

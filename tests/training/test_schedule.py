@@ -53,6 +53,10 @@ def test_every_cycle_stays_between_its_ends(epochs: int, steps: int, peak: float
     assert max(lr) <= 0.01 + 1e-9
 
 
+def test_a_cycle_of_one_step_is_its_peak() -> None:
+    assert rates(Schedule(min_lr=0.0, max_lr=0.01, peak_epoch=0.25), epochs=1, steps_per_epoch=1) == [0.01]
+
+
 def test_a_rise_of_one_step() -> None:
     lr = rates(Schedule(min_lr=0.0, max_lr=0.01, peak_epoch=0.25), epochs=1, steps_per_epoch=4)
     assert all(np.isfinite(lr))

@@ -165,6 +165,18 @@ def test_a_loss_that_is_no_number_stops_the_run(small: Dataset, quick: Recipe) -
         trainer.train_epoch(2)
 
 
+def test_a_network_that_ends_as_no_number_has_failed(small: Dataset, quick: Recipe) -> None:
+    """The last step of a run has no loss after it: the test's loss tells."""
+    recipe = replace(quick, epochs=1, batch_size=300, schedule=Schedule(min_lr=1e30, max_lr=1e30, peak_epoch=1))
+    with pytest.raises(RunError, match=r"^the test loss is (nan|inf) in epoch 1, step 1, at learning rate 1e\+30"):
+        Trainer(recipe, small, CPU).run()
+
+
+def test_a_recipe_made_by_hand_is_checked(small: Dataset) -> None:
+    with pytest.raises(InputError, match=r"^schedule\.peak_epoch: 5 is past the end of 1 epochs"):
+        Trainer(Recipe(epochs=1), small, CPU)
+
+
 def test_a_batch_larger_than_the_data(small: Dataset, quick: Recipe) -> None:
     with pytest.raises(InputError, match="batch_size: 301 is more than the 300 training images"):
         Trainer(replace(quick, batch_size=301), small, CPU)
