@@ -66,7 +66,8 @@ def test_train_on_cifar10(cifar10: object, tmp_path: Path, capsys: pytest.Captur
 
 def test_a_terminal_gets_a_live_table(tmp_path: Path) -> None:
     """On a pseudo-terminal, with colours unless NO_COLOR is set."""
-    arguments = [sys.executable, "-m", "fastcifar", *TOY, "--recipe", "seed", "--target", "0.001", "--out"]
+    longer = ["--limit-train", "2000", "--batch-size", "64"]  # than the half second between two pictures
+    arguments = [sys.executable, "-m", "fastcifar", *TOY, *longer, "--recipe", "seed", "--out"]
     assert re.search(COLOR, on_a_terminal([*arguments, str(tmp_path / "colours")], {}))
     assert not re.search(COLOR, on_a_terminal([*arguments, str(tmp_path / "none")], {"NO_COLOR": "1"}))
 
