@@ -7,6 +7,8 @@ from typing import Literal
 
 from fastcifar.errors import InputError
 
+LoaderName = Literal["dali", "fused", "torchvision"]
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -14,8 +16,8 @@ class Execution:
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
-    loader: Literal["dali"] = "dali"
-    """What executes the plan: NVIDIA DALI, its operators on the GPU or, without one, on the CPU."""
+    loader: LoaderName = "dali"
+    """What executes the plan: NVIDIA DALI; one compiled index expression; or torchvision's transforms in workers."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"

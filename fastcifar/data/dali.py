@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 from torch import Tensor
 
-from fastcifar.data.dataset import MEAN, STD
+from fastcifar.data.dataset import MEAN, STD, padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
 from fastcifar.recipe import Augmentation
-
-_NUMPY_PAD_MODE = {"zero": "constant", "reflect": "reflect"}
 
 
 class DaliLoader:
@@ -33,10 +31,10 @@ class DaliLoader:
         device: torch.device,
     ) -> None:
         pad = augmentation.pad
-        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=_NUMPY_PAD_MODE[augmentation.pad_mode])  # type: ignore[call-overload]
+        bank = padded(images, augmentation)
         self._labels = torch.from_numpy(labels).to(device)
         self._device = device
-        self._feed = _Feed(padded if device.type == "cpu" else torch.from_numpy(padded).to(device), batch_size, pad)
+        self._feed = _Feed(bank if device.type == "cpu" else torch.from_numpy(bank).to(device), batch_size, pad)
         self._pipeline = _pipeline(
             self._feed,
             cutout=augmentation.cutout,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcifar.errors import InputError
+from fastcifar.recipe import Augmentation
 
 # Mean and standard deviation of each channel (R, G, B) over CIFAR-10's 50,000 training images, in pixel values 0..255.
 MEAN = (125.307, 122.950, 113.865)
@@ -45,3 +46,10 @@ class Dataset:
         """One line: the name, the numbers of images and the source; synthetic images are said to be so."""
         sizes = f"{len(self.train_images):,} training and {len(self.test_images):,} test images"
         return f"{self.name}, {sizes} ({self.source})"
+
+
+def padded(images: NDArray[np.uint8], augmentation: Augmentation) -> NDArray[np.uint8]:
+    """Images (n, 32, 32, 3) with `pad` pixels on each side, once for all epochs: (n, 32 + 2 * pad, 32 + 2 * pad, 3)."""
+    pad = augmentation.pad
+    widths = ((0, 0), (pad, pad), (pad, pad), (0, 0))
+    return np.pad(images, widths, mode="reflect") if augmentation.pad_mode == "reflect" else np.pad(images, widths)

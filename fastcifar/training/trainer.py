@@ -107,7 +107,12 @@ class Trainer:
         if execution.compile != "off":
             self._whole_batch = torch.compile(self._forward, mode=execution.compile, dynamic=False)
         self._loader = open_loader(
-            execution.loader, dataset, recipe.augmentation, batch_size=recipe.batch_size, device=self.device
+            execution.loader,
+            dataset,
+            recipe.augmentation,
+            batch_size=recipe.batch_size,
+            device=self.device,
+            dtype=_DTYPES[execution.precision],
         )
         self._test_set = TestSet(dataset.test_images, dataset.test_labels, self.device)
         self.warm_up(steps=1 if execution.compile == "off" else 3)

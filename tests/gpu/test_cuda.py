@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy_loader import augmentations, numpy_images
 
 from fastcifar.data.dataset import Dataset
-from fastcifar.data.loader import open_loader
+from fastcifar.data.loader import LOADERS, open_loader
 from fastcifar.data.plan import draw_plan
 from fastcifar.data.synthetic import synthetic
 from fastcifar.execution import Execution, resolve
@@ -23,23 +23,36 @@ CUDA = torch.device("cuda", 0)
 EAGER = Execution(device="cuda", precision="float32", compile="off")
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    augmentation=augmentations,
-    n=st.integers(1, 300),
-    batch_size=st.integers(1, 100),
-    start=st.integers(0, 2),
-)
-def test_dali_on_the_gpu_equals_numpy(augmentation: Augmentation, n: int, batch_size: int, start: int) -> None:
-    dataset = synthetic(n, 1)
-    loader = open_loader("dali", dataset, augmentation, batch_size=batch_size, device=CUDA)
-    plan = draw_plan(n, augmentation, seed=0, epoch=1)[start * batch_size :]
+@pytest.mark.parametrize("name", LOADERS)
+@settings(max_examples=15, deadline=None)
+@given(augmentation=augmentations, start=st.integers(0, 2), seed=st.integers(0, 1000))
+def test_every_loader_on_the_gpu_equals_numpy(name: str, augmentation: Augmentation, start: int, seed: int) -> None:
+    dataset, batch_size = synthetic(300, 1, seed=seed), 64
+    loader = open_loader(name, dataset, augmentation, batch_size=batch_size, device=CUDA)
+    plan = draw_plan(300, augmentation, seed=seed, epoch=1)[start * batch_size :]
     for part, (images, labels) in zip(plan.batches(batch_size), loader.batches(plan), strict=True):
         assert images.device == labels.device == CUDA
         assert images.is_contiguous(memory_format=torch.channels_last)
         expected = numpy_images(dataset.train_images, part, augmentation)
         np.testing.assert_allclose(images.cpu().numpy(), expected, atol=1e-5, rtol=0)
         np.testing.assert_array_equal(labels.cpu().numpy(), dataset.train_labels[part.indices])
+
+
+def test_fused_is_one_kernel_a_batch() -> None:
+    """Twice the batches, and as many more kernels as there are more batches."""
+    dataset, augmentation = synthetic(6400, 1), Augmentation()
+    loader = open_loader("fused", dataset, augmentation, batch_size=64, device=CUDA)
+
+    def kernels(batches: int) -> int:
+        plan = draw_plan(6400, augmentation, seed=0, epoch=0)[: batches * 64]
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            for _ in loader.batches(plan):
+                pass
+            torch.cuda.synchronize()
+        return sum(not event.name.startswith(("Memcpy", "Memset")) for event in profile.events())
+
+    kernels(10)
+    assert kernels(100) - kernels(50) == 50
 
 
 def test_batches_in_flight_are_not_overwritten() -> None:

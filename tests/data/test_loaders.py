@@ -1,0 +1,132 @@
+"""Every loader executes one plan: equal pixels, labels and order, whatever executes it."""
+
+import re
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy_loader import augmentations, numpy_images
+
+from fastcifar.data.dali import DaliLoader
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.fused import FusedLoader
+from fastcifar.data.loader import LOADERS, Epochs, open_loader
+from fastcifar.data.plan import EpochPlan, draw_plan
+from fastcifar.data.synthetic import synthetic
+from fastcifar.data.torchvision import TorchvisionLoader
+from fastcifar.recipe import Augmentation
+
+CPU = torch.device("cpu")
+
+
+def every_loader(dataset: Dataset, augmentation: Augmentation, batch_size: int) -> dict[str, object]:
+    """Each loader, quick to make: fused uncompiled, torchvision without workers."""
+    images, labels = dataset.train_images, dataset.train_labels
+    options = {"batch_size": batch_size, "device": CPU}
+    return {
+        "dali": DaliLoader(images, labels, augmentation, **options),  # type: ignore[arg-type]
+        "fused": FusedLoader(images, labels, augmentation, compiled=False, **options),  # type: ignore[arg-type]
+        "torchvision": TorchvisionLoader(images, labels, augmentation, workers=0, **options),  # type: ignore[arg-type]
+    }
+
+
+def execute(loader: object, plan: EpochPlan) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Batch sizes, images and labels of a plan."""
+    batches = list(loader.batches(plan))  # type: ignore[attr-defined]
+    for images, labels in batches:
+        assert images.shape == (len(labels), 3, 32, 32)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert labels.dtype == torch.int64
+    if not batches:
+        return [], np.empty((0, 3, 32, 32)), np.empty(0)
+    images, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+    return [len(labels) for _, labels in batches], images, labels
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    augmentation=augmentations,
+    n=st.integers(1, 80),
+    batch_size=st.integers(1, 40),
+    start=st.integers(0, 3),
+    seed=st.integers(0, 2**63 - 1),
+    epoch=st.integers(0, 99),
+)
+def test_every_pair_of_loaders_gives_the_same_epoch(
+    augmentation: Augmentation, n: int, batch_size: int, start: int, seed: int, epoch: int
+) -> None:
+    dataset = synthetic(n, 1, seed=seed % 1000)
+    plan = draw_plan(n, augmentation, seed=seed, epoch=epoch)[start * batch_size :]
+    loaders = every_loader(dataset, augmentation, batch_size)
+    done = {name: execute(loader, plan) for name, loader in loaders.items()}
+    for (_, one), (_, other) in combinations(done.items(), 2):
+        assert one[0] == other[0] == [len(part) for part in plan.batches(batch_size)]
+        np.testing.assert_allclose(one[1], other[1], atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(one[2], other[2])
+    np.testing.assert_allclose(
+        done["fused"][1], numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0
+    )
+    np.testing.assert_array_equal(done["fused"][2], dataset.train_labels[plan.indices])
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_as_training_opens_them_on_real_images(cifar10: Dataset, name: str) -> None:
+    """Compiled, with workers, on real CIFAR-10; and a second epoch after a first that was left early."""
+    augmentation = Augmentation(pad_mode="reflect", flip="alternating")
+    dataset = cifar10.limited(2000)
+    loader = open_loader(name, dataset, augmentation, batch_size=512, device=CPU)
+    left_early = loader.batches(draw_plan(2000, augmentation, seed=0, epoch=0))
+    next(left_early)
+    left_early.close()  # type: ignore[attr-defined]
+    plan = draw_plan(2000, augmentation, seed=0, epoch=1)
+    sizes, images, labels = execute(loader, plan)
+    assert sizes == [512, 512, 512, 464]
+    np.testing.assert_allclose(images, numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0)
+    np.testing.assert_array_equal(labels, dataset.train_labels[plan.indices])
+
+
+def test_fused_in_bfloat16_is_the_rounded_float32(small: Dataset) -> None:
+    augmentation, options = Augmentation(), {"batch_size": 64, "device": CPU, "compiled": False}
+    plan = draw_plan(300, augmentation, seed=0, epoch=0)
+    one = FusedLoader(small.train_images, small.train_labels, augmentation, **options)  # type: ignore[arg-type]
+    other = FusedLoader(
+        small.train_images,
+        small.train_labels,
+        augmentation,
+        dtype=torch.bfloat16,
+        **options,  # type: ignore[arg-type]
+    )
+    for (full, _), (half, _) in zip(one.batches(plan), other.batches(plan), strict=True):
+        assert half.dtype == torch.bfloat16
+        assert torch.equal(half, full.bfloat16())
+
+
+def test_fused_is_one_kernel_a_batch(small: Dataset) -> None:
+    """The C++ that torch.compile writes for a batch: one function, called once."""
+    from torch._inductor.utils import run_and_get_code
+
+    loader = FusedLoader(
+        small.train_images, small.train_labels, Augmentation(), batch_size=64, device=CPU, compiled=False
+    )
+    compiled = torch.compile(loader._execute, dynamic=False)
+    zeros = torch.zeros(64, dtype=torch.int32)
+    _, (code,) = run_and_get_code(compiled, loader._bank, zeros, zeros, zeros)
+    assert len(re.findall(r"^cpp_fused\w* = async_compile\.cpp", code, re.MULTILINE)) == 1
+    assert len(re.findall(r"^\s+(?:cpp_fused\w*)\(", code, re.MULTILINE)) == 1
+
+
+def test_three_lines_from_a_notebook() -> None:
+    from fastcifar import loader
+
+    dataset = synthetic(100, 1)
+    epochs: Epochs = loader("fused", dataset, batch_size=32, device="cpu", pad=4, flip="random", cutout=8)
+    first, second = list(epochs), list(epochs)
+    assert len(epochs) == len(first) == len(second) == 4
+    assert not torch.equal(first[0][1], second[0][1])
+    augmentation = Augmentation(pad=4, flip="random", cutout=8)
+    plan = draw_plan(100, augmentation, seed=0, epoch=1)
+    images = torch.cat([images for images, _ in second]).numpy()
+    np.testing.assert_allclose(images, numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0)
