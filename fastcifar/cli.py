@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -21,7 +21,7 @@ from tyro.conf import arg
 import fastcifar
 from fastcifar.errors import InputError, RunError, Stopped
 from fastcifar.execution import Execution, resolve
-from fastcifar.recipe import Recipe, header, load_recipe, shipped_recipes, validated
+from fastcifar.recipe import Model, Recipe, header, load_recipe, shipped_recipes, validated
 
 # torch is imported where it is first needed: it takes seconds, and --help must not.
 
@@ -67,8 +67,33 @@ class Env:
     """Print what a bug report needs: GPU, driver, versions, CPU, compiler, where the data is."""
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Measure images/s: of the loaders, of one training step, of training with each loader; without a name, all three
+    shortened."""
+
+    what: tyro.conf.Positional[Literal["all", "loaders", "step", "train"]] = "all"
+    """Which benchmark."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """CUDA if there is a GPU, else the CPU; or the one named."""
+    batch_size: int = 512
+    """Images a batch."""
+    width: int | None = None
+    """Width of the network of step and train; by default 64 on a GPU and 16 on a CPU."""
+    blocks: int | None = None
+    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 for all."""
+    dataset: Literal["cifar10", "synthetic"] = "cifar10"
+    """The images; their speed is the same, and synthetic needs no download."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write what was measured to this file (schema: fastcifar/measure/bench.schema.json)."""
+    figure: Annotated[Path | None, arg(metavar="FILE.png|svg")] = None
+    """Draw what was measured."""
+
+
 AUTO = "auto"
-Command = Train | Summary | Data | Recipes | Env
+Command = Train | Bench | Summary | Data | Recipes | Env
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,6 +145,7 @@ def parse(arguments: list[str]) -> Command:
     commands: dict[str, Command] = {
         "train": Train(name, base),
         "summary": Summary(name, base),
+        "bench": Bench(),
         "data": Data(),
         "recipes": Recipes(),
         "env": Env(),
@@ -191,6 +217,8 @@ def run(command: Command, console: Console) -> None:
     match command:
         case Train():
             train(command, console)
+        case Bench():
+            bench(command, console)
         case Summary():
             summary(command)
         case Data():
@@ -227,6 +255,49 @@ def train(command: Train, console: Console) -> None:
         directory.finish(result, trainer.model, wall_seconds())
     print_result(console, result, recipe.target)
     console.print(f"kept in {directory.path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def bench(command: Bench, console: Console) -> None:
+    """`fastcifar bench`"""
+    import torch
+
+    from fastcifar.data.load import load_dataset
+    from fastcifar.measure.bench import run_benches, to_json
+    from fastcifar.report.bench import draw, print_tables
+    from fastcifar.training.run_directory import write_whole
+
+    if command.figure and command.figure.suffix not in (".png", ".svg"):
+        raise InputError(f"--figure {command.figure}: the name must end in .png or .svg")
+    for file in filter(None, (command.json, command.figure)):
+        if not file.absolute().parent.is_dir():
+            raise InputError(f"{file}: there is no folder {file.parent}")
+    execution, _ = resolve(Execution(device=command.device))
+    device = torch.device(execution.device)
+    short = command.what == "all"
+    width = command.width or (64 if device.type == "cuda" else 16)
+    blocks = command.blocks or (3 if short else 7)
+    recipe = Recipe(dataset=command.dataset, batch_size=command.batch_size, model=Model(width=width))
+    recipe = validated(asdict(recipe), prefix="--")
+    dataset = load_dataset(recipe, command.data)
+    if 8 * recipe.batch_size > len(dataset.train_images):
+        raise InputError(f"--batch-size {recipe.batch_size}: 8 batches are more than the {dataset.name} images")
+    console.print(f"{device.type}, {dataset.describe()}", highlight=False, markup=False, soft_wrap=True)
+    with console.status("setting up") as status:
+        measured = run_benches(
+            command.what,
+            dataset,
+            recipe.model,
+            device=device,
+            batch_size=recipe.batch_size,
+            blocks=blocks,
+            short=short,
+            progress=status.update,
+        )
+    print_tables(console, measured)
+    if command.json:
+        write_whole(command.json, to_json(measured, dataset, recipe.model, recipe.batch_size).encode())
+    if command.figure:
+        draw(measured, command.figure)
 
 
 def summary(command: Summary) -> None:

@@ -12,15 +12,16 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def capabilities(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
+@pytest.mark.parametrize(
+    ("avx512_bf16", "amx", "precision"),
+    [(False, False, "float32"), (True, False, "bfloat16"), (False, True, "bfloat16")],
+)
+def test_auto_on_a_cpu(
+    no_gpu: None, monkeypatch: pytest.MonkeyPatch, avx512_bf16: bool, amx: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-
-
-def test_auto_on_a_cpu(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    capabilities(monkeypatch, amx=False)
-    assert resolve(Execution()) == (Execution(device="cpu", precision="float32", compile="off"), [])
-    capabilities(monkeypatch, amx=True)
-    assert resolve(Execution())[0].precision == "bfloat16"
+    assert resolve(Execution()) == (Execution(device="cpu", precision=precision, compile="off"), [])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float16")])

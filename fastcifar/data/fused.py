@@ -78,8 +78,8 @@ def _expression(
         """Images (B, 32, ROW) from the offset of each crop in the bank, row and value of the cutout's corner (B,)."""
         y = torch.arange(IMAGE_SIZE, device=bank.device, dtype=start.dtype)[:, None]
         k = torch.arange(ROW, device=bank.device, dtype=start.dtype)
-        # Every 32 rows of ROW bytes that the bank holds, by their offset. Indexing this view by one number an image, and
-        # not the bank by one number a value, is what lets the compiler read whole vectors.
+        # Every 32 rows of ROW bytes that the bank holds, by their offset. Indexing this view by one number an image,
+        # and not the bank by one number a value, is what lets the compiler read whole vectors.
         crops = bank.as_strided((len(bank) - (IMAGE_SIZE - 1) * stride - ROW + 1, IMAGE_SIZE, ROW), (1, stride, 1))
         values = crops[start] * scale + shift
         if cutout:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastcifar.data.dataset import Dataset
@@ -19,8 +18,7 @@ from fastcifar.recipe import Recipe, validated
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import TestSet
 from fastcifar.training.schedule import one_cycle
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from fastcifar.training.step import DTYPES, TrainingStep
 
 
 @dataclass(frozen=True)
@@ -99,20 +97,22 @@ class Trainer:
         self.schedule = one_cycle(
             self.optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch
         )
-        self._autocast = torch.autocast(
-            self.device.type, dtype=_DTYPES[execution.precision], enabled=execution.precision != "float32"
+        self._step = TrainingStep(
+            self.model,
+            self.optimizer,
+            batch_size=recipe.batch_size,
+            device=self.device,
+            precision=execution.precision,
+            compile=execution.compile,
+            label_smoothing=recipe.label_smoothing,
         )
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=execution.precision == "float16")
-        self._whole_batch = self._forward
-        if execution.compile != "off":
-            self._whole_batch = torch.compile(self._forward, mode=execution.compile, dynamic=False)
         self._loader = open_loader(
             execution.loader,
             dataset,
             recipe.augmentation,
             batch_size=recipe.batch_size,
             device=self.device,
-            dtype=_DTYPES[execution.precision],
+            dtype=DTYPES[execution.precision],
         )
         self._test_set = TestSet(dataset.test_images, dataset.test_labels, self.device)
         self.warm_up(steps=1 if execution.compile == "off" else 3)
@@ -165,7 +165,7 @@ class Trainer:
         train_seconds = clock.seconds()
 
         clock = Clock(self.device)
-        test = self._test_set.evaluate(self.model, self._autocast)
+        test = self._test_set.evaluate(self.model, self._step.autocast)
         if not math.isfinite(test.loss):
             raise RunError(_diverged("test loss", test.loss, epoch, len(rates), rates[-1]))
         weights = torch.full_like(losses, self.recipe.batch_size)
@@ -188,7 +188,7 @@ class Trainer:
         Weights, batch statistics, optimizer, gradient scale and random number generators are as before, bit for bit.
         """
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        scale = self._scaler.state_dict()
+        scale = self._step.scaler.state_dict()
         sizes = {self.recipe.batch_size, self._images % self.recipe.batch_size or self.recipe.batch_size}
         with torch.random.fork_rng():
             self.model.train()
@@ -199,24 +199,7 @@ class Trainer:
                     self._step(images, labels)
         self.model.load_state_dict(weights)
         self.optimizer.state.clear()
-        self._scaler.load_state_dict(scale)
-
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimizer step on a batch: its loss, detached, and logits (B, 10)."""
-        # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
-        torch.compiler.cudagraph_mark_step_begin()  # the last step's outputs have been read
-        forward = self._whole_batch if len(labels) == self.recipe.batch_size else self._forward
-        loss, logits = forward(images, labels)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach(), logits.detach()
-
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with self._autocast:
-            logits = self.model(images)
-            return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
+        self._step.scaler.load_state_dict(scale)
 
 
 def _require_finite(losses: Tensor, epoch: int, rates: list[float]) -> None:

@@ -1,0 +1,1 @@
+"""The project's own suite: `python -m benchmarks`."""

@@ -1,0 +1,121 @@
+"""`fastcifar bench step`: one training step on a fixed batch, in every combination that `auto` could pick."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fastcifar.execution import Execution, compiler, resolve
+from fastcifar.measure.throughput import Candidate, Measurement, in_turn, matmul_candidate, repeated
+from fastcifar.model import ResNet
+from fastcifar.recipe import Model
+from fastcifar.training.clock import Clock
+from fastcifar.training.step import DTYPES, TrainingStep
+
+FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+PLAIN = "eager-float32-nchw"  # PyTorch as it comes
+
+
+def bench_step(
+    model: Model,
+    *,
+    device: torch.device,
+    batch_size: int = 512,
+    blocks: int = 7,
+    seconds: float = 0.5,
+    short: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Measurement]:
+    """Images/s of a step: eager / compiled, NCHW / channels_last, float32 / half precision.
+
+    The limit is the matrix product rate of the same precision, measured in the same run, over the step's operations an
+    image, counted by torch's FlopCounterMode. Details: teraflops, peak memory in bytes (of the GPU's allocator, or of
+    the whole process), seconds the first step took (compilation), and whether it is what `auto` picks.
+    `short` leaves out the compiled steps but one, and NCHW but the yardstick.
+    """
+    chosen, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    half = chosen.precision if chosen.precision != "float32" else "bfloat16"
+    combinations = [
+        (compiled, precision, layout)
+        for compiled in ("off", mode)
+        if compiled == "off" or compiler()
+        for precision in ("float32", half)
+        for layout in FORMATS
+        if not short
+        or (compiled, precision, layout) == ("off", "float32", "nchw")
+        or (layout == "channels_last" and (compiled == "off" or precision == chosen.precision))
+    ]
+    flops = flops_per_image(model)
+    matmuls = {precision: matmul_candidate(device, DTYPES[precision], seconds) for precision in ("float32", half)}
+    candidates = list(matmuls.values())
+    details: dict[str, dict[str, Any]] = {}
+    for compiled, precision, layout in combinations:
+        name = f"{'eager' if compiled == 'off' else 'compiled'}-{precision}-{layout}"
+        progress(f"setting up: {name}")
+        step = fixed_step(model, device, batch_size, precision, compiled, FORMATS[layout])
+        clock = Clock(device)
+        step()
+        first_step = clock.seconds()
+        auto = (compiled, precision, layout) == (chosen.compile, chosen.precision, "channels_last")
+        details[name] = {
+            "auto": auto,
+            "first_step_seconds": first_step,
+            "peak_memory": peak_memory(step, device),
+            "precision": precision,
+        }
+        candidates.append(Candidate(name, repeated(step, device, seconds), device))
+
+    rates = in_turn(candidates, blocks, progress)
+    matmul_rates = {name: Measurement.of("step", c.name, "flop/s", rates[c.name]) for name, c in matmuls.items()}
+    steps = {name: Measurement.of("step", name, "images/s", rates[name]) for name in details}
+    out = list(matmul_rates.values())
+    for name, one in steps.items():
+        limit = matmul_rates[details[name]["precision"]].median / flops
+        teraflops = one.median * flops / 1e12
+        out.append(one.against(steps[PLAIN], limit, tflops=teraflops, flops_per_image=flops, **details[name]))
+    return out
+
+
+def fixed_step(
+    model: Model, device: torch.device, batch_size: int, precision: str, compiled: str, layout: torch.memory_format
+) -> Callable[[], float]:
+    """A training step on one batch that is already there; returns its number of images."""
+    torch.manual_seed(0)
+    network = ResNet(model).to(device).to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
+    step = TrainingStep(network, optimizer, batch_size=batch_size, device=device, precision=precision, compile=compiled)
+    images = torch.randn(batch_size, 3, 32, 32, device=device).to(memory_format=layout)
+    labels = torch.randint(0, 10, (batch_size,), device=device)
+
+    def run() -> float:
+        step(images, labels)
+        return batch_size
+
+    return run
+
+
+def flops_per_image(model: Model) -> float:
+    """Floating-point operations of a training step, forward and backward, for an image."""
+    network = ResNet(model)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        network(torch.randn(2, 3, 32, 32)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def peak_memory(step: Callable[[], float], device: torch.device) -> int | None:
+    """Bytes at the peak of a step: allocated on the GPU, or resident in this process (Linux; elsewhere None)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        step()
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present
+        step()
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)

@@ -1,0 +1,112 @@
+"""`fastcifar bench train`: training end to end with each loader, and how long the device waits for its data."""
+
+import importlib.util
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.loader import Loader, open_loader
+from fastcifar.data.plan import draw_plan
+from fastcifar.execution import Execution, resolve
+from fastcifar.measure.bench_loaders import AUGMENTATION, YARDSTICK
+from fastcifar.measure.plain import PlainLoader
+from fastcifar.measure.throughput import Candidate, Measurement, in_turn
+from fastcifar.model import ResNet
+from fastcifar.recipe import Model
+from fastcifar.training.clock import Clock
+from fastcifar.training.step import DTYPES, TrainingStep
+
+READY = "ready"
+
+
+def bench_train(
+    dataset: Dataset,
+    model: Model,
+    *,
+    device: torch.device,
+    batch_size: int = 512,
+    blocks: int = 7,
+    seconds: float = 3.0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Measurement]:
+    """Images/s of training with each loader, each block a new epoch of as many steps as fill about `seconds`.
+
+    `ready` is the same step on a batch that is already there, and the limit. Details: `stall`, the median share of a
+    block in which the device had to wait for data. On a CPU that is the time the training thread spends asking for
+    batches; a GPU's queue hides that time, so there it is what the block takes longer than `ready`'s beside it.
+    """
+    execution, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
+    torch.manual_seed(0)
+    network = ResNet(model).to(device).to(memory_format=torch.channels_last)
+    step = TrainingStep(
+        network,
+        torch.optim.Adam(network.parameters(), lr=1e-4, fused=True),
+        batch_size=batch_size,
+        device=device,
+        precision=execution.precision,
+        compile=execution.compile,
+    )
+    fixed = torch.randn(batch_size, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch_size,), device=device)
+    for _ in range(3):
+        step(fixed, labels)
+    clock = Clock(device)
+    step(fixed, labels)
+    whole = len(dataset.train_images) // batch_size
+    steps = min(whole, max(2, math.ceil(seconds / clock.seconds())))
+
+    waits: dict[str, list[float]] = {}
+
+    def block(name: str, epochs: Iterator[Iterator[tuple[Tensor, Tensor]]]) -> Callable[[], float]:
+        def run() -> float:
+            began = time.perf_counter()
+            waited, batches = 0.0, next(epochs)
+            for _ in range(steps):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                step(*batch)
+            batches.close() if hasattr(batches, "close") else None
+            waits.setdefault(name, []).append(waited / (time.perf_counter() - began))
+            return steps * batch_size
+
+        return run
+
+    def epochs_of(loader: Loader) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+        for epoch in itertools.count():
+            plan = draw_plan(len(dataset.train_images), AUGMENTATION, seed=0, epoch=epoch)
+            yield loader.batches(plan[: steps * batch_size])
+
+    sources: dict[str, Iterator[Iterator[tuple[Tensor, Tensor]]]] = {
+        READY: (itertools.repeat((fixed, labels)) for _ in itertools.count())
+    }
+    names = ["dali"] if importlib.util.find_spec("nvidia.dali") is not None else []
+    for name in (*names, "fused", "torchvision"):
+        progress(f"setting up: {name}")
+        loader = open_loader(
+            name, dataset, AUGMENTATION, batch_size=batch_size, device=device, dtype=DTYPES[execution.precision]
+        )
+        sources[name] = epochs_of(loader)
+    plain = PlainLoader(
+        dataset.train_images, dataset.train_labels, batch_size=batch_size, batches=steps, workers=2, device=device
+    )
+    sources[YARDSTICK] = (iter(plain) for _ in itertools.count())
+    candidates = [Candidate(name, block(name, epochs), device) for name, epochs in sources.items()]
+    rates = in_turn(candidates, blocks, progress)
+    measured = {name: Measurement.of("train", name, "images/s", values) for name, values in rates.items()}
+    ready = measured[READY]
+    out = []
+    for name, one in measured.items():
+        if device.type == "cuda":
+            stalls = [max(0.0, 1 - rate / free) for rate, free in zip(one.values, ready.values, strict=True)]
+        else:
+            stalls = waits[name][1:]  # the first block warmed up
+        stall = 0.0 if name == READY else statistics.median(stalls)
+        out.append(one.against(measured[YARDSTICK], ready.median, stall=stall, steps=steps, width=model.width))
+    return out
