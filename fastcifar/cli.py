@@ -274,8 +274,10 @@ def bench(command: Bench, console: Console) -> None:
     execution, _ = resolve(Execution(device=command.device))
     device = torch.device(execution.device)
     short = command.what == "all"
-    width = command.width or (64 if device.type == "cuda" else 16)
-    blocks = command.blocks or (3 if short else 7)
+    width = (64 if device.type == "cuda" else 16) if command.width is None else command.width
+    blocks = (3 if short else 7) if command.blocks is None else command.blocks
+    if blocks < 1:
+        raise InputError(f"--blocks {blocks}: at least one is needed")
     recipe = Recipe(dataset=command.dataset, batch_size=command.batch_size, model=Model(width=width))
     recipe = validated(asdict(recipe), prefix="--")
     dataset = load_dataset(recipe, command.data)

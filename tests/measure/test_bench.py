@@ -112,6 +112,7 @@ def test_training_says_how_long_it_waits(measured: tuple[Path, dict]) -> None:  
         (["--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
         (["--width", "0"], "--model.width: input should be greater than or equal to 1"),
         (["--batch-size", "20000"], "--batch-size 20000: 8 batches are more than the synthetic images"),
+        (["--blocks", "0"], "--blocks 0: at least one is needed"),
         (["disk"], "invalid choice 'disk'"),
     ],
 )
