@@ -1,18 +1,15 @@
-"""DALI executes the plan: every pixel as plain NumPy has it."""
+"""DALI on real images, and what is its own: shared memory, prefetching. Its pixels on any plan: test_loaders.py."""
 
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy_loader import augmentations, numpy_images
+from numpy_loader import numpy_images
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import Loader, open_loader
 from fastcifar.data.plan import draw_plan
-from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError
 from fastcifar.recipe import Augmentation
 
@@ -21,29 +18,6 @@ CPU = torch.device("cpu")
 
 def dali(dataset: Dataset, augmentation: Augmentation, batch_size: int) -> Loader:
     return open_loader("dali", dataset, augmentation, batch_size=batch_size, device=CPU)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    augmentation=augmentations,
-    n=st.integers(1, 80),
-    batch_size=st.integers(1, 40),
-    start=st.integers(0, 3),
-    seed=st.integers(0, 2**63 - 1),
-    epoch=st.integers(0, 99),
-)
-def test_pixels_equal_numpys(
-    augmentation: Augmentation, n: int, batch_size: int, start: int, seed: int, epoch: int
-) -> None:
-    dataset = synthetic(n, 1, seed=seed % 1000)
-    plan = draw_plan(n, augmentation, seed=seed, epoch=epoch)[start * batch_size :]
-    batches = list(dali(dataset, augmentation, batch_size).batches(plan))
-    assert [len(labels) for _, labels in batches] == [len(part) for part in plan.batches(batch_size)]
-    if not batches:
-        return
-    images, labels = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
-    np.testing.assert_allclose(images, numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0)
-    np.testing.assert_array_equal(labels, dataset.train_labels[plan.indices])
 
 
 @pytest.mark.parametrize("pad_mode", ["zero", "reflect"])
