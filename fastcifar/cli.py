@@ -1,99 +1,24 @@
-"""The command line: one short function per subcommand, which parses, calls and prints."""
+"""The command line: one short function per subcommand, which calls and prints."""
 
-import contextlib
 import errno
-import io
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tyro.conf import arg
 
 import fastcifar
+from fastcifar.arguments import AUTO, Bench, Command, Data, Env, Recipes, Summary, Train, default_recipe, parse
 from fastcifar.errors import InputError, RunError, Stopped
 from fastcifar.execution import Execution, resolve
-from fastcifar.recipe import Model, Recipe, header, load_recipe, shipped_recipes, validated
+from fastcifar.recipe import Model, Recipe, header, shipped_recipes, validated
 
 # torch is imported where it is first needed: it takes seconds, and --help must not.
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train the recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder."""
-
-    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
-    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
-    recipe: Annotated[Recipe, arg(name="")]
-    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Folder that holds cifar-10-batches-py; else $FASTCIFAR_DATA, else the user's cache, with a download at need."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Print the network's layers, their output shapes and parameters."""
-
-    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
-    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
-    recipe: Annotated[Recipe, arg(name="")]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Find or download CIFAR-10 and check its seven MD5s."""
-
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Folder that holds cifar-10-batches-py; else $FASTCIFAR_DATA, else the user's cache, with a download at need."""
-
-
-@dataclass(frozen=True)
-class Recipes:
-    """List the recipes that ship and what each was measured to reach."""
-
-
-@dataclass(frozen=True)
-class Env:
-    """Print what a bug report needs: GPU, driver, versions, CPU, compiler, where the data is."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Measure images/s: of the loaders, of one training step, of training with each loader; without a name, all three
-    shortened."""
-
-    what: tyro.conf.Positional[Literal["all", "loaders", "step", "train"]] = "all"
-    """Which benchmark."""
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    """CUDA if there is a GPU, else the CPU; or the one named."""
-    batch_size: int = 512
-    """Images a batch."""
-    width: int | None = None
-    """Width of the network of step and train; by default 64 on a GPU and 16 on a CPU."""
-    blocks: int | None = None
-    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 for all."""
-    dataset: Literal["cifar10", "synthetic"] = "cifar10"
-    """The images; their speed is the same, and synthetic needs no download."""
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Write what was measured to this file (schema: fastcifar/measure/bench.schema.json)."""
-    figure: Annotated[Path | None, arg(metavar="FILE.png|svg")] = None
-    """Draw what was measured."""
-
-
-AUTO = "auto"
-Command = Train | Bench | Summary | Data | Recipes | Env
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,80 +63,6 @@ class _Console(Console):
         raise BrokenPipeError(errno.EPIPE, "stopped, since the reader of the output has gone") from None
 
 
-def parse(arguments: list[str]) -> Command:
-    """The command that `arguments` ask for. Raises `InputError` with one line where they make no sense."""
-    name = _recipe_argument(arguments)
-    base = load_recipe(_default_recipe(arguments) if name == AUTO else name)
-    commands: dict[str, Command] = {
-        "train": Train(name, base),
-        "summary": Summary(name, base),
-        "bench": Bench(),
-        "data": Data(),
-        "recipes": Recipes(),
-        "env": Env(),
-    }
-    types = tyro.extras.subcommand_type_from_defaults(
-        commands,
-        {name: type(command).__doc__ or "" for name, command in commands.items()},
-        prefix_names=False,
-    )
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            command: Command = tyro.cli(types, args=arguments, prog="fastcifar", description=fastcifar.__doc__)
-    except SystemExit as exit_:
-        if exit_.code:
-            raise InputError(_first_complaint(complaint.getvalue())) from None
-        raise
-    if isinstance(command, Train | Summary):
-        recipe = command.recipe
-        peak_given = any(re.match(r"--schedule\.peak[-_]epoch", argument) for argument in arguments)
-        if recipe.epochs != base.epochs and not peak_given:
-            peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
-            recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
-        command = replace(command, recipe=validated(asdict(recipe), prefix="--"))
-    return command
-
-
-def _recipe_argument(arguments: list[str]) -> str:
-    """What follows --recipe: its values are the defaults of all other flags, so it is read before them."""
-    name = AUTO
-    for position, argument in enumerate(arguments):
-        if argument == "--recipe" and position + 1 < len(arguments):
-            name = arguments[position + 1]
-        elif argument.startswith("--recipe="):
-            name = argument.removeprefix("--recipe=")
-    return name
-
-
-def _default_recipe(arguments: list[str]) -> str:
-    if arguments[0] not in ("train", "summary"):
-        return "seed"  # the other commands have no recipe: spare them the import of torch
-    import torch
-
-    return "seed" if torch.cuda.is_available() else "laptop"
-
-
-def _first_complaint(box: str) -> str:
-    """What tyro says in a box (drawn with lines, or with dashes where the output is not UTF-8), as one line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m|[│╰╯]", "", box).splitlines()
-    # The first line is the title: "╭─ title ─╮", or " title" above a line of dashes.
-    sections: list[list[str]] = [[]]
-    for line in (line.strip() for line in plain[1:]):
-        if line and set(line) <= {"─", "-"}:
-            sections.append([])
-        elif line:
-            sections[-1].append(line)
-    sections = [section for section in sections if section]
-    complaint = " ".join(sections[0])
-    hint = sections[1] if len(sections) > 1 else [""]
-    if hint[0].startswith("Available"):
-        complaint += f" ({' '.join(hint)})"
-    elif hint[0].startswith("Perhaps you meant") and len(hint) > 1:
-        complaint += f" (perhaps you meant {hint[1]})"
-    return complaint
-
-
 def run(command: Command, console: Console) -> None:
     """Execute a parsed command."""
     match command:
@@ -240,7 +91,7 @@ def train(command: Train, console: Console) -> None:
     execution, notes = resolve(command.execution)
     name, recipe = Path(command.name).stem, command.recipe
     if command.name == AUTO:
-        name = _default_recipe(["train"])
+        name = default_recipe()
         why = "there is a CUDA device" if name == "seed" else "no CUDA device, and seed takes hours on a CPU"
         notes = [f"recipe {name}, since {why}; --recipe names another", *notes]
     with RunDirectory(command.out or default_path(name, recipe)) as directory:

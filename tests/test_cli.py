@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastcifar.cli import main, parse
+from fastcifar.arguments import parse
+from fastcifar.cli import main
 from fastcifar.recipe import load_recipe, to_toml
 
 TOY = ["train", "--dataset", "synthetic", "--limit-train", "300", "--limit-test", "100", "--width", "4"]

@@ -25,8 +25,8 @@ _TAKEN = "--out {}: exists and is not empty; name another folder"
 class RunDirectory:
     """Writes a run down as it goes; every file is written beside and renamed, so none is ever half there.
 
-    run.json: recipe, execution, dataset, environment, status ("running", "finished", "interrupted", "failed") and,
-    once finished, the result. events.jsonl: one `EpochLog` a line. model.safetensors: the final weights.
+    run.json: recipe, execution, dataset, environment, status ("starting", "running", "finished", "interrupted",
+    "failed") and, once finished, the result. events.jsonl: one `EpochLog` a line. model.safetensors: the final weights.
 
     Making one claims the folder, against other processes too; as a context manager it marks a run that ends early.
     """
@@ -40,7 +40,8 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise InputError(_TAKEN.format(path))
-            (path / "run.json").touch(exist_ok=False)
+            with (path / "run.json").open("x") as file:
+                file.write('{"format": 1, "status": "starting"}\n')
         except FileExistsError as error:
             raise InputError(_TAKEN.format(path)) from error
         except OSError as error:

@@ -73,6 +73,7 @@ def test_a_folder_is_claimed_at_once(tmp_path: Path, small: Dataset) -> None:
     with RunDirectory(tmp_path / "run") as first:
         with pytest.raises(InputError, match="exists and is not empty"):
             RunDirectory(tmp_path / "run")
+        assert run_json(tmp_path / "run")["status"] == "starting"
         first.start(recipe_name="a", recipe=Recipe(), execution=Execution(), dataset=small, environment={})
     assert run_json(tmp_path / "run")["status"] == "running"
 

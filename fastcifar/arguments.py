@@ -1,0 +1,164 @@
+"""The flags of every subcommand, and how a command line becomes a checked command."""
+
+import contextlib
+import io
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import arg
+
+import fastcifar
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution
+from fastcifar.recipe import Recipe, load_recipe, validated
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train the recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder."""
+
+    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
+    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
+    recipe: Annotated[Recipe, arg(name="")]
+    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; else $FASTCIFAR_DATA, else the user's cache, with a download at need."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Print the network's layers, their output shapes and parameters."""
+
+    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
+    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
+    recipe: Annotated[Recipe, arg(name="")]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Find or download CIFAR-10 and check its seven MD5s."""
+
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; else $FASTCIFAR_DATA, else the user's cache, with a download at need."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List the recipes that ship and what each was measured to reach."""
+
+
+@dataclass(frozen=True)
+class Env:
+    """Print what a bug report needs: GPU, driver, versions, CPU, compiler, where the data is."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure images/s: of the loaders, of one training step, of training with each loader; without a name, all three
+    shortened."""
+
+    what: tyro.conf.Positional[Literal["all", "loaders", "step", "train"]] = "all"
+    """Which benchmark."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """CUDA if there is a GPU, else the CPU; or the one named."""
+    batch_size: int = 512
+    """Images a batch."""
+    width: int | None = None
+    """Width of the network of step and train; by default 64 on a GPU and 16 on a CPU."""
+    blocks: int | None = None
+    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 for all."""
+    dataset: Literal["cifar10", "synthetic"] = "cifar10"
+    """The images; their speed is the same, and synthetic needs no download."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write what was measured to this file (schema: fastcifar/measure/bench.schema.json)."""
+    figure: Annotated[Path | None, arg(metavar="FILE.png|svg")] = None
+    """Draw what was measured."""
+
+
+AUTO = "auto"
+Command = Train | Bench | Summary | Data | Recipes | Env
+
+
+def parse(arguments: list[str]) -> Command:
+    """The command that `arguments` ask for. Raises `InputError` with one line where they make no sense."""
+    name = _recipe_argument(arguments)
+    if name != AUTO:
+        base = load_recipe(name)
+    elif arguments[0] in ("train", "summary"):
+        base = load_recipe(default_recipe())
+    else:
+        base = Recipe()  # the other commands have no recipe: spare them the import of torch
+    commands: dict[str, Command] = {
+        "train": Train(name, base),
+        "summary": Summary(name, base),
+        "bench": Bench(),
+        "data": Data(),
+        "recipes": Recipes(),
+        "env": Env(),
+    }
+    types = tyro.extras.subcommand_type_from_defaults(
+        commands,
+        {name: type(command).__doc__ or "" for name, command in commands.items()},
+        prefix_names=False,
+    )
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            command: Command = tyro.cli(types, args=arguments, prog="fastcifar", description=fastcifar.__doc__)
+    except SystemExit as exit_:
+        if exit_.code:
+            raise InputError(_first_complaint(complaint.getvalue())) from None
+        raise
+    if isinstance(command, Train | Summary):
+        recipe = command.recipe
+        peak_given = any(re.match(r"--schedule\.peak[-_]epoch", argument) for argument in arguments)
+        if recipe.epochs != base.epochs and not peak_given:
+            peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
+            recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
+        command = replace(command, recipe=validated(asdict(recipe), prefix="--"))
+    return command
+
+
+def _recipe_argument(arguments: list[str]) -> str:
+    """What follows --recipe: its values are the defaults of all other flags, so it is read before them."""
+    name = AUTO
+    for position, argument in enumerate(arguments):
+        if argument == "--recipe" and position + 1 < len(arguments):
+            name = arguments[position + 1]
+        elif argument.startswith("--recipe="):
+            name = argument.removeprefix("--recipe=")
+    return name
+
+
+def default_recipe() -> str:
+    """What --recipe auto is on this machine."""
+    import torch
+
+    return "seed" if torch.cuda.is_available() else "laptop"
+
+
+def _first_complaint(box: str) -> str:
+    """What tyro says in a box (drawn with lines, or with dashes where the output is not UTF-8), as one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|[│╰╯]", "", box).splitlines()
+    # The first line is the title: "╭─ title ─╮", or " title" above a line of dashes.
+    sections: list[list[str]] = [[]]
+    for line in (line.strip() for line in plain[1:]):
+        if line and set(line) <= {"─", "-"}:
+            sections.append([])
+        elif line:
+            sections[-1].append(line)
+    sections = [section for section in sections if section]
+    complaint = " ".join(sections[0])
+    hint = sections[1] if len(sections) > 1 else [""]
+    if hint[0].startswith("Available"):
+        complaint += f" ({' '.join(hint)})"
+    elif hint[0].startswith("Perhaps you meant") and len(hint) > 1:
+        complaint += f" (perhaps you meant {hint[1]})"
+    return complaint
