@@ -1,8 +1,12 @@
 """The loader on NVIDIA DALI: one pipeline, its operators on the GPU or, where there is none, on the CPU."""
 
+import contextlib
+import math
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +17,13 @@ from torch import Tensor
 from fastcifar.data.dataset import MEAN, STD, padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
 from fastcifar.recipe import Augmentation
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+
+# Images the pipeline makes at a time; a batch is joined from as many. For each image and argument crop_mirror_normalize
+# checks the shapes of the whole batch's argument, so its cost grows with the square of this; every run of the pipeline
+# costs something too. Of 32 to 1024, 128 was the fastest on 2 CPU cores, twice as fast as 512.
+SLICE = 128
 
 
 class DaliLoader:
@@ -33,46 +44,79 @@ class DaliLoader:
         pad = augmentation.pad
         bank = padded(images, augmentation)
         self._labels = torch.from_numpy(labels).to(device)
-        self._device = device
-        self._feed = _Feed(bank if device.type == "cpu" else torch.from_numpy(bank).to(device), batch_size, pad)
+        self._batch_size, self._device = batch_size, device
+        self._feed = _Feed(bank if device.type == "cpu" else torch.from_numpy(bank).to(device), pad)
         self._pipeline = _pipeline(
             self._feed,
             cutout=augmentation.cutout,
             operators="gpu" if device.type == "cuda" else "cpu",
-            batch_size=batch_size,
+            batch_size=min(SLICE, batch_size),
             num_threads=min(len(os.sched_getaffinity(0)), 8),
-            prefetch_queue_depth=2,
+            prefetch_queue_depth=max(2, math.ceil(batch_size / SLICE)),  # a batch ahead
             exec_dynamic=True,  # whose outputs stay whole for as long as torch holds them
             device_id=(device.index or 0) if device.type == "cuda" else None,
         )
         self._pipeline.build()
 
-    def batches(self, plan: EpochPlan) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: EpochPlan) -> Iterator[Batch]:
         """Yield images (B, 3, 32, 32) float32 channels_last and labels (B,) int64; see `Loader`."""
+        batches = self._batches(plan)
+        # The host has time to spare while a GPU works. On the CPU what it does for a batch would delay the next step.
+        return batches if self._device.type == "cuda" else _ahead(batches)
+
+    def _batches(self, plan: EpochPlan) -> Generator[Batch]:
         # On a stream of torch's, DALI's outputs are ordered by the stream and the host does not wait for them.
         stream = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
         indices = torch.from_numpy(plan.indices).to(self._device)
-        self._feed.start(plan, indices)
+        batches = list(plan.batches(self._batch_size))
+        self._feed.start([part for batch in batches for part in batch.batches(SLICE)], indices)
         start = 0
         try:
-            while (images_nhwc := self._next(stream)) is not None:
-                stop = start + len(images_nhwc)
-                yield images_nhwc.permute(0, 3, 1, 2), self._labels[indices[start:stop]]
-                start = stop
+            for batch in batches:
+                images_nhwc = _joined([self._next(stream) for _ in range(0, len(batch), SLICE)])
+                yield images_nhwc.permute(0, 3, 1, 2), self._labels[indices[start : start + len(batch)]]
+                start += len(batch)
         finally:
-            # After an early exit the pipeline still holds prefetched batches of this plan: let it run dry.
-            self._feed.stop()
-            while self._next(stream) is not None:
-                pass
+            # After an early exit the pipeline still holds prefetched slices of this plan: let it run dry.
+            self._feed.start([], indices[:0])
+            with contextlib.suppress(StopIteration):
+                while True:
+                    self._pipeline.run(stream)
             self._pipeline.reset()
 
-    def _next(self, stream: Any) -> Tensor | None:
-        """The pipeline's next batch (B, 32, 32, 3), sharing DALI's memory, or None at the end of the plan."""
-        try:
-            (images,) = self._pipeline.run(stream)
-        except StopIteration:
-            return None
+    def _next(self, stream: Any) -> Tensor:
+        """The pipeline's next slice (b, 32, 32, 3), sharing DALI's memory."""
+        (images,) = self._pipeline.run(stream)
         return torch.from_dlpack(images.as_tensor())
+
+
+def _joined(slices: list[Tensor]) -> Tensor:
+    """The images (B, 32, 32, 3) of a batch in slices; a single one still shares DALI's memory."""
+    if len(slices) == 1:
+        return slices[0]
+    if slices[0].is_cuda:
+        return torch.cat(slices)
+    # Not torch.cat: its threads spin for a while after it, on the cores that DALI needs for the next slice.
+    return torch.from_numpy(np.concatenate([part.numpy() for part in slices]))
+
+
+def _ahead(batches: Generator[Batch]) -> Iterator[Batch]:
+    """The same batches, the next one being made in a thread while one is in use."""
+    # Holding on to the last three leaves it to the thread to give back their memory, which takes milliseconds.
+    held: deque[Batch | None] = deque(maxlen=3)
+
+    def make() -> Batch | None:
+        held.append(next(batches, None))
+        return held[-1]
+
+    with ThreadPoolExecutor(1, "fastcifar-dali") as thread:
+        try:
+            upcoming = thread.submit(make)
+            while (batch := upcoming.result()) is not None:
+                upcoming = thread.submit(make)
+                yield batch
+        finally:
+            thread.submit(batches.close).result()
 
 
 @pipeline_def
@@ -105,39 +149,29 @@ def _pipeline(feed: "_Feed", *, cutout: int, operators: str) -> Any:
 
 
 class _Feed:
-    """What the pipeline's external sources call for their next batch: the images, and the operators' arguments."""
+    """What the pipeline's external sources call for their next slice: the images, and the operators' arguments."""
 
-    def __init__(self, padded: Any, batch_size: int, pad: int) -> None:
+    def __init__(self, padded: Any, pad: int) -> None:
         self._padded = padded  # (n, 32 + 2 * pad, 32 + 2 * pad, 3) uint8: an ndarray, or a tensor on the GPU
-        self._batch_size = batch_size
         # crop_mirror_normalize takes a crop's position as a fraction of the room there is for it.
         self._room = np.float32(max(2 * pad, 1))
-        self._images: Iterator[Any] = iter(())
-        self._arguments: Iterator[EpochPlan] = iter(())
-        self._corners: Iterator[EpochPlan] = iter(())
 
-    def start(self, plan: EpochPlan, indices: Tensor) -> None:
-        """Make the next batches those of `plan`; `indices` are its indices on the training device."""
-        chosen = indices if isinstance(self._padded, Tensor) else plan.indices
-        starts = range(0, len(plan), self._batch_size)
-        self._images = (self._padded[chosen[start : start + self._batch_size]] for start in starts)
-        self._arguments = plan.batches(self._batch_size)
-        self._corners = plan.batches(self._batch_size)
-
-    def stop(self) -> None:
-        """Have no next batch."""
-        self._images, self._arguments, self._corners = iter(()), iter(()), iter(())
+    def start(self, slices: Sequence[EpochPlan], indices: Tensor) -> None:
+        """Make these the next slices, and the last; `indices` are theirs, in sequence, on the training device."""
+        self._indices = iter(indices.split([len(part) for part in slices]))
+        self._arguments, self._corners = iter(slices), iter(slices)
 
     def images(self) -> Any:
-        """Padded images (B, 32 + 2 * pad, 32 + 2 * pad, 3) uint8."""
-        return next(self._images)
+        """Padded images (b, 32 + 2 * pad, 32 + 2 * pad, 3) uint8."""
+        chosen = next(self._indices)
+        return self._padded[chosen if chosen.is_cuda else chosen.numpy()]
 
     def arguments(self) -> tuple[NDArray[Any], ...]:
-        """Crop y (B,) and x (B,) as fractions of the room, mirror (B,) 0 or 1."""
+        """Crop y (b,) and x (b,) as fractions of the room, mirror (b,) 0 or 1."""
         plan = next(self._arguments)
         crop = plan.crop.astype(np.float32) / self._room
         return np.ascontiguousarray(crop[:, 0]), np.ascontiguousarray(crop[:, 1]), plan.flip.astype(np.int32)
 
     def corners(self) -> NDArray[np.float32]:
-        """Upper left corner of the cutout (B, 2), y and x in pixels."""
+        """Upper left corner of the cutout (b, 2), y and x in pixels."""
         return next(self._corners).cutout.astype(np.float32)

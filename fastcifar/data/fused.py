@@ -47,8 +47,9 @@ class FusedLoader:
         self._execute = expression
         if compiler() is not None if compiled is None else compiled:
             self._execute = torch.compile(expression, dynamic=False)
-            zeros = torch.zeros(batch_size, dtype=self._offsets, device=device)
-            self._execute(self._bank, zeros, zeros, zeros)  # compiles here, and not in the first batch
+            # Compiles here, and not in the first batch; three tensors, since one given thrice is compiled for as such.
+            zeros = torch.zeros(3, batch_size, dtype=self._offsets, device=device)
+            self._execute(self._bank, *zeros.unbind())
 
     def batches(self, plan: EpochPlan) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, 32, 32), channels_last, in the loader's dtype, and labels (B,) int64; see `Loader`."""

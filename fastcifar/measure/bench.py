@@ -41,7 +41,7 @@ def run_benches(
             model, seconds=seconds, short=short, progress=lambda line: progress(f"step: {line}"), **common
         )
     if what in ("all", "train"):
-        seconds = 1.0 if short else 3.0
+        seconds = 1.0 if short else 6.0
         out += bench_train(dataset, model, seconds=seconds, progress=lambda line: progress(f"train: {line}"), **common)
     return out
 

@@ -32,7 +32,7 @@ def bench_train(
     device: torch.device,
     batch_size: int = 512,
     blocks: int = 7,
-    seconds: float = 3.0,
+    seconds: float = 6.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Measurement]:
     """Images/s of training with each loader, each block a new epoch of as many steps as fill about `seconds`.
@@ -66,7 +66,8 @@ def bench_train(
     def block(name: str, epochs: Iterator[Iterator[tuple[Tensor, Tensor]]]) -> Callable[[], float]:
         def run() -> float:
             began = time.perf_counter()
-            waited, batches = 0.0, next(epochs)
+            batches = next(epochs)
+            waited = time.perf_counter() - began
             for _ in range(steps):
                 asked = time.perf_counter()
                 batch = next(batches)
