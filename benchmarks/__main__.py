@@ -9,18 +9,28 @@ from fastcifar.cli import main
 from fastcifar.measure.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
+WIDTHS = (8, 16, 32, 64)
 
 
 def suite(arguments: list[str]) -> int:
-    """Run `fastcifar bench` loaders, step and train; `arguments` (--dataset synthetic, say) go to each of them."""
+    """Run `fastcifar bench` loaders, step at full width, and train at several; `arguments` (--dataset synthetic, say)
+    go to each of them, after its own."""
     found = environment()
     machine = f"{found['gpu'] or found['cpu']}-{found['cores']}-cores"
     stem = f"{datetime.now(UTC):%Y-%m-%d}-{re.sub(r'[^A-Za-z0-9]+', '-', machine)}"
+    # A step of the full network on 512 images takes a CPU up to 20 seconds.
+    smaller = [] if found["gpu"] else ["--batch-size", "64"]
+    benches = {
+        "loaders": ["loaders"],
+        "step": ["step", "--width", "64", *smaller],
+        **{f"train-width-{width}": ["train", "--width", str(width)] for width in WIDTHS},
+    }
     RESULTS.mkdir(exist_ok=True)
-    for bench in ("loaders", "step", "train"):
-        print(f"fastcifar bench {' '.join([bench, *arguments])}", flush=True)
-        file = RESULTS / f"{stem}-{bench}.json"
-        code = main(["bench", bench, *arguments, "--json", str(file), "--figure", str(file.with_suffix(".png"))])
+    for name, bench in benches.items():
+        command = ["bench", *bench, *arguments]
+        print(f"fastcifar {' '.join(command)}", flush=True)
+        file = RESULTS / f"{stem}-{name}.json"
+        code = main([*command, "--json", str(file), "--figure", str(file.with_suffix(".png"))])
         if code:
             return code
         print(f"kept in {file}")

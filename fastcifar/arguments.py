@@ -5,7 +5,7 @@ import io
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import arg
@@ -13,6 +13,7 @@ from tyro.conf import arg
 import fastcifar
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
+from fastcifar.measure.time_to_accuracy import ProtocolName
 from fastcifar.recipe import Recipe, load_recipe, validated
 
 
@@ -59,11 +60,9 @@ class Env:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure images/s: of the loaders, of one training step, of training with each loader; without a name, all three
-    shortened."""
+    """Measure images/s, beside the machine's limit and plain PyTorch."""
 
-    what: tyro.conf.Positional[Literal["all", "loaders", "step", "train"]] = "all"
-    """Which benchmark."""
+    what: tyro.conf.Suppress[Literal["all", "loaders", "step", "train"]] = "all"
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
     batch_size: int = 512
@@ -82,41 +81,153 @@ class Bench:
     """Draw what was measured."""
 
 
+@dataclass(frozen=True)
+class Accuracy:
+    """Train a recipe with several seeds and report the time to its target, in a record that can be checked."""
+
+    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
+    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
+    recipe: Annotated[Recipe, arg(name="")]
+    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
+    runs: int = 3
+    """How many runs, with the seeds seed, seed + 1 and so on."""
+    protocol: ProtocolName = "first-crossing"
+    """Training seconds to the first epoch at the target; or of the whole recipe, if its mean accuracy is above it."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
+    resume: bool = False
+    """Go on with the record that --json names, up to --runs."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Run fastcifar and its rivals in turn, each program in its own process, and print the ratios."""
+
+    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
+    """What fastcifar and plain_pytorch train; a rival's program has a recipe of its own."""
+    recipe: Annotated[Recipe, arg(name="")]
+    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
+    runs: int = 1
+    """How many runs of each program."""
+    protocol: ProtocolName = "first-crossing"
+    """As in `fastcifar bench accuracy`."""
+    peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
+    """A rival and the checkout of its program: airbench=DIR hlb-CIFAR10=DIR."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Keep each program's record in this folder."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
+
+
+Records = Annotated[tuple[Path, ...], tyro.conf.Positional, arg(metavar="FILE|DIR")]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Recompute every figure of the records from their logs; refuse by name what does not hold."""
+
+    files: Records
+    """Records, or folders of them (*.record.json)."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """Print the leaderboard: what may be compared in one table, the fastest first."""
+
+    files: Records = ()
+    """Records, or folders of them; by default the checkout's benchmarks/results."""
+    target: float | None = None
+    """Only records to this accuracy (0 to 1)."""
+    hardware: str | None = None
+    """Only hardware whose name has this in it."""
+    protocol: ProtocolName | None = None
+    """Only this protocol."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Write the leaderboard as a page: one file, no server."""
+
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Folder of index.html."""
+    files: Records = ()
+    """Records, or folders of them; by default the checkout's benchmarks/results."""
+    markdown: Annotated[Path | None, arg(metavar="FILE.md")] = None
+    """Write the tables as Markdown too."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a record as the JSON and TSV pair of DAWNBench's submission format."""
+
+    files: Records
+    """Records."""
+    dawnbench: Annotated[Path, arg(metavar="DIR")]
+    """Folder of the pairs."""
+    author: str
+    """Who submits."""
+    author_email: str
+    """Where to reach them."""
+    code_url: str
+    """Where the code is."""
+
+
+@dataclass(frozen=True)
+class Benches:
+    """Measure images/s, time to accuracy, and rivals beside it: see `fastcifar bench --help`."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Check, rank and publish records: see `fastcifar leaderboard --help`."""
+
+
 AUTO = "auto"
-Command = Train | Bench | Summary | Data | Recipes | Env
+BenchCommand = Bench | Accuracy | Peers
+LeaderboardCommand = Check | Show | Page | Export
+Command = Train | BenchCommand | LeaderboardCommand | Summary | Data | Recipes | Env | Benches | Leaderboard
+WITH_RECIPE = (Train, Accuracy, Peers, Summary)
+_WHAT = {
+    "all": "loaders, step and train, shortened: what `fastcifar bench` alone does.",
+    "loaders": "Images/s of every loader that can run here.",
+    "step": "Images/s of one training step, in every combination of layout, precision and compilation.",
+    "train": "Images/s of training with each loader, and how long the device waits for data.",
+}
 
 
 def parse(arguments: list[str]) -> Command:
     """The command that `arguments` ask for. Raises `InputError` with one line where they make no sense."""
+    group = arguments[0] if arguments[0] in ("bench", "leaderboard") else ""
+    rest = arguments[1:] if group else arguments
+    if group == "bench" and (not rest or (rest[0].startswith("-") and rest[0] not in ("-h", "--help"))):
+        rest = ["all", *rest]
+    rest = rest or ["--help"]
     name = _recipe_argument(arguments)
     if name != AUTO:
         base = load_recipe(name)
-    elif arguments[0] in ("train", "summary"):
+    elif rest[0] in ("train", "summary") or (group == "bench" and rest[0] in ("accuracy", "peers")):
         base = load_recipe(default_recipe())
     else:
         base = Recipe()  # the other commands have no recipe: spare them the import of torch
-    commands: dict[str, Command] = {
-        "train": Train(name, base),
-        "summary": Summary(name, base),
-        "bench": Bench(),
-        "data": Data(),
-        "recipes": Recipes(),
-        "env": Env(),
-    }
+    commands = _commands(group, name, base)
+    about = {name: type(one).__doc__ or "" for name, one in commands.items()} | (_WHAT if group == "bench" else {})
     types = tyro.extras.subcommand_type_from_defaults(
         commands,
-        {name: type(command).__doc__ or "" for name, command in commands.items()},
+        about,
         prefix_names=False,
     )
+    program = f"fastcifar {group}".rstrip()
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            command: Command = tyro.cli(types, args=arguments, prog="fastcifar", description=fastcifar.__doc__)
+            command: Command = tyro.cli(types, args=rest, prog=program, description=fastcifar.__doc__)
     except SystemExit as exit_:
         if exit_.code:
             raise InputError(_first_complaint(complaint.getvalue())) from None
         raise
-    if isinstance(command, Train | Summary):
+    if isinstance(command, WITH_RECIPE):
         recipe = command.recipe
         peak_given = any(re.match(r"--schedule\.peak[-_]epoch", argument) for argument in arguments)
         if recipe.epochs != base.epochs and not peak_given:
@@ -124,6 +235,33 @@ def parse(arguments: list[str]) -> Command:
             recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
         command = replace(command, recipe=validated(asdict(recipe), prefix="--"))
     return command
+
+
+def _commands(group: str, name: str, base: Recipe) -> dict[str, Command]:
+    """The subcommands of `fastcifar`, or of one of its groups, with their defaults."""
+    missing: Any = tyro.MISSING
+    if group == "bench":
+        return {
+            **{what: Bench(what) for what in _WHAT},  # type: ignore[arg-type]
+            "accuracy": Accuracy(name, base),
+            "peers": Peers(name, base),
+        }
+    if group == "leaderboard":
+        return {
+            "show": Show(),
+            "page": Page(missing),
+            "check": Check(missing),
+            "export": Export(*[missing] * 5),
+        }
+    return {
+        "train": Train(name, base),
+        "bench": Benches(),
+        "leaderboard": Leaderboard(),
+        "summary": Summary(name, base),
+        "data": Data(),
+        "recipes": Recipes(),
+        "env": Env(),
+    }
 
 
 def _recipe_argument(arguments: list[str]) -> str:
@@ -142,6 +280,16 @@ def default_recipe() -> str:
     import torch
 
     return "seed" if torch.cuda.is_available() else "laptop"
+
+
+def recipe_name(name: str, notes: list[str]) -> str:
+    """What a run is called after `--recipe`; why auto chose it goes to `notes`."""
+    if name != AUTO:
+        return Path(name).stem
+    name = default_recipe()
+    why = "there is a CUDA device" if name == "seed" else "no CUDA device, and seed takes hours on a CPU"
+    notes.insert(0, f"recipe {name}, since {why}; --recipe names another")
+    return name
 
 
 def _first_complaint(box: str) -> str:

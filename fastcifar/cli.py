@@ -6,14 +6,30 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import fastcifar
-from fastcifar.arguments import AUTO, Bench, Command, Data, Env, Recipes, Summary, Train, default_recipe, parse
+from fastcifar import cli_records
+from fastcifar.arguments import (
+    Accuracy,
+    Bench,
+    Check,
+    Command,
+    Data,
+    Env,
+    Export,
+    Page,
+    Peers,
+    Recipes,
+    Show,
+    Summary,
+    Train,
+    parse,
+    recipe_name,
+)
 from fastcifar.errors import InputError, RunError, Stopped
 from fastcifar.execution import Execution, resolve
 from fastcifar.recipe import Model, Recipe, header, shipped_recipes, validated
@@ -70,6 +86,18 @@ def run(command: Command, console: Console) -> None:
             train(command, console)
         case Bench():
             bench(command, console)
+        case Accuracy():
+            cli_records.accuracy(command, console)
+        case Peers():
+            cli_records.peers(command, console)
+        case Check():
+            cli_records.check(command, console)
+        case Show():
+            cli_records.show(command, console)
+        case Page():
+            cli_records.page(command, console)
+        case Export():
+            cli_records.export(command, console)
         case Summary():
             summary(command)
         case Data():
@@ -89,11 +117,7 @@ def train(command: Train, console: Console) -> None:
     from fastcifar.training.trainer import Trainer
 
     execution, notes = resolve(command.execution)
-    name, recipe = Path(command.name).stem, command.recipe
-    if command.name == AUTO:
-        name = default_recipe()
-        why = "there is a CUDA device" if name == "seed" else "no CUDA device, and seed takes hours on a CPU"
-        notes = [f"recipe {name}, since {why}; --recipe names another", *notes]
+    name, recipe = recipe_name(command.name, notes), command.recipe
     with RunDirectory(command.out or default_path(name, recipe)) as directory:
         dataset = load_dataset(recipe, command.data)
         trainer = Trainer(recipe, dataset, execution)
@@ -115,13 +139,12 @@ def bench(command: Bench, console: Console) -> None:
     from fastcifar.data.load import load_dataset
     from fastcifar.measure.bench import run_benches, to_json
     from fastcifar.report.bench import draw, print_tables
-    from fastcifar.training.run_directory import write_whole
+    from fastcifar.training.run_directory import require_folder_of, write_whole
 
     if command.figure and command.figure.suffix not in (".png", ".svg"):
         raise InputError(f"--figure {command.figure}: the name must end in .png or .svg")
     for file in filter(None, (command.json, command.figure)):
-        if not file.absolute().parent.is_dir():
-            raise InputError(f"{file}: there is no folder {file.parent}")
+        require_folder_of(file)
     execution, _ = resolve(Execution(device=command.device))
     device = torch.device(execution.device)
     short = command.what == "all"

@@ -161,7 +161,10 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "--schedule.peak_epoch: 30 is past"),
         (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "--schedule.max_lr: input should be"),
         (["train", "--recipe"], "Missing value for argument '--recipe'"),
-        (["trian"], "Unrecognized options: trian (Available subcommands: train, summary, bench, data, recipes, env)"),
+        (
+            ["trian"],
+            "Unrecognized options: trian (Available subcommands: train, bench, leaderboard, summary, data, recipes, env)",
+        ),
         (["data", "--data", "nowhere"], "--data nowhere: No such file or directory"),
         ([*TOY, "--limit-train", "60000"], "limit_train: 60,000 images asked for, synthetic has 50,000"),
         ([*TOY, "--batch-size", "301"], "batch_size: 301 is more than the 300 training images"),

@@ -27,7 +27,7 @@ def environment() -> dict[str, Any]:
         **_git(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "gpus": torch.cuda.device_count(),
-        "driver": _driver(),
+        **_nvml(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "torch": torch.__version__,
@@ -58,15 +58,23 @@ def _version(*packages: str) -> str | None:
     return None
 
 
-def _driver() -> str | None:
+def _nvml() -> dict[str, Any]:
+    """The driver, and the watts the first GPU may draw; None where NVML is not there or does not say."""
+    found: dict[str, Any] = {"gpu_power_limit_watts": None, "driver": None}
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return None
+        return found
     try:
-        return pynvml.nvmlSystemGetDriverVersion()
+        found["driver"] = pynvml.nvmlSystemGetDriverVersion()
+        if torch.cuda.is_available():
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+            found["gpu_power_limit_watts"] = pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000
+    except pynvml.NVMLError:
+        pass  # a virtual GPU does not tell
     finally:
         pynvml.nvmlShutdown()
+    return found
 
 
 def _cpu_model() -> str:

@@ -14,7 +14,8 @@ from rich.table import Table
 from fastcifar.data.dataset import Dataset
 from fastcifar.execution import Execution
 from fastcifar.model import parameter_count
-from fastcifar.training.trainer import EpochLog, Result, Trainer
+from fastcifar.training.log import EpochLog, Result
+from fastcifar.training.trainer import Trainer
 
 PLAIN_LINE_SECONDS = 30.0
 
@@ -86,7 +87,7 @@ class TrainingConsole:
         past = [log.train_seconds + log.eval_seconds for log in self._logs]
         an_epoch = past[-1] if past else self._steps * self._batch_size / speed
         left = (self._steps - step) * self._batch_size / speed + (self._epochs - epoch) * an_epoch
-        return f"{speed:,.0f} images/s, {_duration(left)} left"
+        return f"{speed:,.0f} images/s, {duration(left)} left"
 
     def _picture(self, epochs: int | None = None) -> Group:
         """The table of the last `epochs` epochs, or of as many as the terminal has room for, above the progress bar."""
@@ -160,6 +161,7 @@ def _cells(log: EpochLog) -> tuple[str, ...]:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -17,7 +17,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe, to_toml
-from fastcifar.training.trainer import EpochLog, Result
+from fastcifar.training.log import EpochLog, Result
 
 _TAKEN = "--out {}: exists and is not empty; name another folder"
 
@@ -123,6 +123,12 @@ def default_path(recipe_name: str, recipe: Recipe) -> Path:
         number += 1
         path = first.with_name(f"{first.name}-{number}")
     return path
+
+
+def require_folder_of(file: Path) -> None:
+    """Before work that ends in writing `file`: raises `InputError` where there is no folder for it."""
+    if not file.absolute().parent.is_dir():
+        raise InputError(f"{file}: there is no folder {file.parent}")
 
 
 def write_whole(path: Path, content: bytes) -> None:

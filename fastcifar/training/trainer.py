@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import torch
@@ -17,38 +17,9 @@ from fastcifar.model import ResNet
 from fastcifar.recipe import Recipe, validated
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import TestSet
+from fastcifar.training.log import EpochLog, Result
 from fastcifar.training.schedule import one_cycle
 from fastcifar.training.step import DTYPES, TrainingStep
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """One epoch: what it took and what it reached. Accuracies are 0 to 1; the loss and accuracy in training are
-    running figures over the epoch; the learning rate is that of its last step."""
-
-    epoch: int
-    train_seconds: float
-    eval_seconds: float
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    learning_rate: float
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run. `time_to_target` is the train_seconds at the end of the first epoch whose test accuracy is at
-    least the recipe's target, or None."""
-
-    final_accuracy: float
-    best_accuracy: float
-    time_to_target: float | None
-    epochs: int
-    setup_seconds: float
-    train_seconds: float
-    eval_seconds: float
 
 
 class Observer(Protocol):
@@ -74,13 +45,16 @@ class Trainer:
         self.device = torch.device(execution.device)
         clock = Clock(self.device)
         self.recipe = validated(asdict(recipe))
-        self._images = len(dataset.train_images)
-        if recipe.batch_size > self._images:
-            raise InputError(f"batch_size: {recipe.batch_size:,} is more than the {self._images:,} training images")
+        self.images_per_epoch = len(dataset.train_images)
+        self.test_images = len(dataset.test_images)
+        if recipe.batch_size > self.images_per_epoch:
+            raise InputError(
+                f"batch_size: {recipe.batch_size:,} is more than the {self.images_per_epoch:,} training images"
+            )
         if recipe.drop_last:
-            self._images -= self._images % recipe.batch_size
+            self.images_per_epoch -= self.images_per_epoch % recipe.batch_size
         self._total = len(dataset.train_images)
-        self.steps_per_epoch = math.ceil(self._images / recipe.batch_size)
+        self.steps_per_epoch = math.ceil(self.images_per_epoch / recipe.batch_size)
 
         torch.manual_seed(recipe.seed)
         if self.device.type == "cuda":
@@ -94,9 +68,7 @@ class Trainer:
             weight_decay=recipe.optimizer.weight_decay,
             fused=True,
         )
-        self.schedule = one_cycle(
-            self.optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch
-        )
+        self._schedule_from_start()
         self._step = TrainingStep(
             self.model,
             self.optimizer,
@@ -115,8 +87,29 @@ class Trainer:
             dtype=DTYPES[execution.precision],
         )
         self._test_set = TestSet(dataset.test_images, dataset.test_labels, self.device)
+        self._scaler_at_start = self._step.scaler.state_dict()
         self.warm_up(steps=1 if execution.compile == "off" else 3)
         self.setup_seconds = clock.seconds()
+
+    def restart(self, seed: int) -> None:
+        """Be as a new trainer of this recipe with `seed`, bit for bit, with what is compiled and allocated used again.
+
+        `setup_seconds` becomes what this took.
+        """
+        clock = Clock(self.device)
+        self.recipe = replace(self.recipe, seed=seed)
+        torch.manual_seed(seed)
+        # Copied into the present tensors, whose addresses CUDA graphs hold.
+        self.model.load_state_dict(ResNet(self.recipe.model).state_dict())
+        self.optimizer.state.clear()
+        self._schedule_from_start()
+        self._step.scaler.load_state_dict(self._scaler_at_start)
+        self.setup_seconds = clock.seconds()
+
+    def _schedule_from_start(self) -> None:
+        self.schedule = one_cycle(
+            self.optimizer, self.recipe.schedule, epochs=self.recipe.epochs, steps_per_epoch=self.steps_per_epoch
+        )
 
     def run(self, observers: Sequence[Observer] = ()) -> Result:
         """Train all epochs, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
@@ -145,7 +138,7 @@ class Trainer:
         """Train on the plan of epoch `epoch` (from 1), then test."""
         clock = Clock(self.device)
         plan = draw_plan(self._total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch - 1)
-        plan = plan[: self._images]
+        plan = plan[: self.images_per_epoch]
         losses = torch.zeros(self.steps_per_epoch, device=self.device)
         rates: list[float] = []
         correct = torch.zeros((), device=self.device, dtype=torch.int64)
@@ -169,17 +162,17 @@ class Trainer:
         if not math.isfinite(test.loss):
             raise RunError(_diverged("test loss", test.loss, epoch, len(rates), rates[-1]))
         weights = torch.full_like(losses, self.recipe.batch_size)
-        weights[-1] = self._images - self.recipe.batch_size * (self.steps_per_epoch - 1)
+        weights[-1] = self.images_per_epoch - self.recipe.batch_size * (self.steps_per_epoch - 1)
         return EpochLog(
             epoch=epoch,
             train_seconds=train_seconds,
             eval_seconds=clock.seconds(),
-            train_loss=(losses @ weights).item() / self._images,
-            train_accuracy=correct.item() / self._images,
+            train_loss=(losses @ weights).item() / self.images_per_epoch,
+            train_accuracy=correct.item() / self.images_per_epoch,
             test_loss=test.loss,
             test_accuracy=test.accuracy,
             learning_rate=rates[-1],
-            images_per_second=self._images / train_seconds,
+            images_per_second=self.images_per_epoch / train_seconds,
         )
 
     def warm_up(self, steps: int) -> None:
@@ -189,7 +182,7 @@ class Trainer:
         """
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         scale = self._step.scaler.state_dict()
-        sizes = {self.recipe.batch_size, self._images % self.recipe.batch_size or self.recipe.batch_size}
+        sizes = {self.recipe.batch_size, self.images_per_epoch % self.recipe.batch_size or self.recipe.batch_size}
         with torch.random.fork_rng():
             self.model.train()
             for size in sizes:

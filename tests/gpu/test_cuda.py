@@ -15,7 +15,8 @@ from fastcifar.data.plan import draw_plan
 from fastcifar.data.synthetic import synthetic
 from fastcifar.execution import Execution, resolve
 from fastcifar.recipe import Augmentation, Model, Recipe, Schedule
-from fastcifar.training.trainer import EpochLog, Trainer
+from fastcifar.training.log import EpochLog
+from fastcifar.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

@@ -15,8 +15,8 @@ from fastcifar.errors import InputError
 from fastcifar.execution import Execution
 from fastcifar.model import ResNet
 from fastcifar.recipe import Model, Recipe, load_recipe
+from fastcifar.training.log import EpochLog, Result
 from fastcifar.training.run_directory import RunDirectory, default_path, write_whole
-from fastcifar.training.trainer import EpochLog, Result
 
 LOG = EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)
 RESULT = Result(0.5, 0.5, None, 1, 1.0, 2.0, 0.5)

@@ -13,7 +13,8 @@ from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.recipe import Augmentation, Recipe, Schedule
 from fastcifar.training.evaluate import TestSet, normalise
-from fastcifar.training.trainer import EpochLog, Trainer
+from fastcifar.training.log import EpochLog
+from fastcifar.training.trainer import Trainer
 
 CPU = Execution(device="cpu", precision="float32", compile="off")
 

@@ -1,0 +1,134 @@
+"""`fastcifar bench accuracy`: a recipe over several seeds, and the record that comes of it."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+import fastcifar
+from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution
+from fastcifar.measure.environment import environment
+from fastcifar.measure.record import Environment, Epoch, Images, Record, Run, make_record, recipe_hash
+from fastcifar.measure.time_to_accuracy import ProtocolName
+from fastcifar.recipe import Recipe
+from fastcifar.training.log import EpochLog
+from fastcifar.training.trainer import Trainer
+
+
+class Watcher(Protocol):
+    """Who is told how the runs go, as a `fastcifar.training.trainer.Observer` is, and of each run's begin and end."""
+
+    def begin(self, number: int, trainer: Trainer) -> None:
+        """Run `number` (from 0) is about to start."""
+        ...
+
+    def step(self, epoch: int, step: int) -> None:
+        """A step has been asked of the device."""
+        ...
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is over."""
+        ...
+
+    def end(self, number: int, run: Run) -> None:
+        """Run `number` is over."""
+        ...
+
+
+class _Logs:
+    """Keeps a run's log."""
+
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+
+    def step(self, epoch: int, step: int) -> None:
+        pass
+
+    def epoch(self, log: EpochLog) -> None:
+        self.epochs.append(Epoch(**asdict(log)))
+
+
+def bench_accuracy(
+    name: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    execution: Execution,
+    *,
+    protocol: ProtocolName,
+    runs: int,
+    earlier: Record | None,
+    keep: Callable[[Record], None],
+    watcher: Watcher,
+) -> Record:
+    """Train `recipe` `runs` times, with the seeds recipe.seed, recipe.seed + 1 and so on; `execution` is resolved.
+
+    `earlier` runs of the same recipe on the same machine count, and `keep` gets the record after every run. What is
+    compiled is compiled once; every run starts from weights of its own. Raises `InputError` where `earlier` is of
+    something else, `RunError` at a run that diverges.
+    """
+    if protocol == "fixed-budget" and recipe.stop_at_target:
+        raise InputError("--stop-at-target: fixed-budget times the whole recipe; leave it out, or use first-crossing")
+    here = environment()
+    done = list(_continued(earlier, recipe, execution, protocol, here)) if earlier else []
+    if earlier and len(done) >= runs:
+        return earlier
+    trainer, record = None, earlier
+    for number in range(len(done), runs):
+        seed = recipe.seed + number
+        if trainer is None:
+            trainer = Trainer(replace(recipe, seed=seed), dataset, execution)
+        else:
+            trainer.restart(seed)
+        run = _run(number, trainer, watcher)
+        done.append(run)
+        watcher.end(number, run)
+        record = make_record(
+            program=f"fastcifar {fastcifar.__version__}",
+            name=name,
+            protocol=protocol,
+            target=recipe.target,
+            recipe=recipe,
+            execution=execution,
+            images=Images(train=trainer.images_per_epoch, test=trainer.test_images),
+            environment=here,
+            runs=done,
+        )
+        keep(record)
+    assert record is not None
+    return record
+
+
+def _run(number: int, trainer: Trainer, watcher: Watcher) -> Run:
+    logs = _Logs()
+    watcher.begin(number, trainer)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    trainer.run([logs, watcher])
+    return Run(
+        seed=trainer.recipe.seed,
+        started=started.isoformat(timespec="milliseconds"),
+        setup_seconds=trainer.setup_seconds,
+        wall_seconds=time.perf_counter() - clock,
+        epochs=logs.epochs,
+    )
+
+
+def _continued(
+    earlier: Record, recipe: Recipe, execution: Execution, protocol: ProtocolName, here: dict[str, object]
+) -> Sequence[Run]:
+    """The earlier record's runs, if they may stand beside new ones."""
+    if earlier.recipe_hash != recipe_hash(asdict(recipe)):
+        raise InputError("--resume: the record is of another recipe (its fields are in the record)")
+    if earlier.protocol != protocol:
+        raise InputError(f"--resume: the record's protocol is {earlier.protocol}, not {protocol}")
+    if earlier.execution != execution:
+        raise InputError(f"--resume: the record was executed otherwise: {earlier.execution}")
+    now = Environment.model_validate(here)
+    for field in Environment.model_fields:
+        one, other = getattr(earlier.environment, field), getattr(now, field)
+        if one != other and field != "dirty":
+            raise InputError(f"--resume: the record's {field} is {one}, here it is {other}; start a new record")
+    here["dirty"] = now.dirty or earlier.environment.dirty
+    return earlier.runs

@@ -1,0 +1,198 @@
+"""Which records may be compared, and in what order; what others have published."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastcifar.errors import InputError
+from fastcifar.measure.record import Environment, Record
+from fastcifar.measure.record_check import read_record, require_reached
+from fastcifar.measure.time_to_accuracy import ProtocolName
+from fastcifar.recipe import Recipe, load_recipe, shipped_recipes
+
+Division = Literal["closed", "open"]
+# What of a recipe is not looked at when it is held to another: which seeds, and when the clock stops.
+_NOT_COMPARED = ("seed", "target", "stop_at_target")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record on the leaderboard: what its row says, all of it derived from the record."""
+
+    record: Record
+    file: str  # the record's file name, without its folder
+    division: Division
+    hardware: str
+    data: str
+    recipe: str
+    loader: str
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds by the record's protocol."""
+        assert self.record.summary.seconds is not None  # a record without is not reached, and is refused
+        return self.record.summary.seconds.mean
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Training seconds so far and test accuracy after each epoch, means over the runs (to the shortest run)."""
+        runs = [run.epochs for run in self.record.runs]
+        points, seconds = [], 0.0
+        for epochs in zip(*runs, strict=False):
+            seconds += sum(epoch.train_seconds for epoch in epochs) / len(runs)
+            points.append((seconds, sum(epoch.test_accuracy for epoch in epochs) / len(runs)))
+        return points
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries that may be ranked against each other, the fastest first."""
+
+    division: Division
+    protocol: ProtocolName
+    target: float
+    hardware: str
+    data: str
+    entries: list[Entry]
+
+    def title(self) -> str:
+        """One line that says what the entries have in common."""
+        return f"{self.division}, {self.protocol}, {self.target:.4g} on {self.data}, {self.hardware}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A result that others published, to a target from 0 to 1; never measured here."""
+
+    name: str
+    seconds: float
+    target: float
+    hardware: str
+    year: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A published training log: training seconds and test accuracy (0 to 1) after each epoch."""
+
+    name: str
+    source: str
+    points: list[tuple[float, float]]
+
+
+def read_entry(path: Path) -> Entry:
+    """The leaderboard's view of a record. Raises `InputError` at one that does not hold, naming file and field."""
+    record = read_record(path)
+    require_reached(record, path)
+    return Entry(
+        record=record,
+        file=path.name,
+        division=division(record.recipe),
+        hardware=hardware(record.environment),
+        data=_data(record),
+        recipe=_recipe_name(record),
+        loader=record.execution.loader if record.execution else "its own",
+    )
+
+
+def find_records(places: Iterable[Path]) -> list[Path]:
+    """Files as they are, and the records in folders: files named *.record.json, at any depth, by name."""
+    found: list[Path] = []
+    for place in places:
+        found += sorted(place.rglob("*.record.json")) if place.is_dir() else [place]
+    return found
+
+
+def groups(
+    entries: Sequence[Entry],
+    *,
+    target: float | None = None,
+    hardware: str | None = None,
+    protocol: ProtocolName | None = None,
+) -> list[Group]:
+    """Entries by what makes them comparable, closed before open; `hardware` is any part of its name."""
+    keyed: dict[tuple[Division, ProtocolName, float, str, str], list[Entry]] = {}
+    for entry in entries:
+        record = entry.record
+        if target is not None and record.target != target:
+            continue
+        if hardware is not None and hardware.lower() not in entry.hardware.lower():
+            continue
+        if protocol is not None and record.protocol != protocol:
+            continue
+        key = (entry.division, record.protocol, record.target, entry.hardware, entry.data)
+        keyed.setdefault(key, []).append(entry)
+    return [Group(*key, sorted(found, key=lambda entry: entry.seconds)) for key, found in sorted(keyed.items())]
+
+
+def division(recipe: Recipe | None) -> Division:
+    """Closed: `seed`'s recipe in all that changes the result (either published form of its network), so that only the
+    system differs. Open: anything else. Which seeds, the target and when to stop are not looked at."""
+    if recipe is None:
+        return "open"
+    seed = Recipe()
+    forms = [_compared(seed), _compared(seed)]
+    forms[1]["model"]["layer2_residual"] = True
+    return "closed" if _compared(recipe) in forms else "open"
+
+
+def hardware(environment: Environment) -> str:
+    """GPUs by name and number, or CPU and cores: what must be equal for times to be compared."""
+    if environment.gpu:
+        return f"{environment.gpus} x {environment.gpu}" if environment.gpus > 1 else environment.gpu
+    cpu = re.sub(r"\s+", " ", re.sub(r"\((R|TM)\)|CPU|Processor", "", environment.cpu)).strip()
+    return f"{cpu}, {environment.cores} cores, {environment.cpu_capability}"
+
+
+def _data(record: Record) -> str:
+    name = "CIFAR-10" if record.recipe is None or record.recipe.dataset == "cifar10" else record.recipe.dataset
+    whole = (record.images.train, record.images.test) == (50_000, 10_000)
+    # Who leaves out an epoch's last, short batch still has the whole of the data.
+    if record.images.test == 10_000 and (record.recipe is None or record.recipe.limit_train is None):
+        whole = whole or 49_000 <= record.images.train <= 50_000
+    return name if whole else f"{name} ({record.images.train:,} + {record.images.test:,} images)"
+
+
+def _recipe_name(record: Record) -> str:
+    """The recipe's name; one that shares a shipped recipe's name and not its fields is said to be changed."""
+    if record.recipe is None or record.name not in shipped_recipes():
+        return record.name
+    same = _compared(record.recipe) == _compared(load_recipe(record.name))
+    return record.name if same else f"{record.name} (changed)"
+
+
+def _compared(recipe: Recipe) -> dict[str, Any]:
+    values = asdict(recipe)
+    for field in _NOT_COMPARED:
+        del values[field]
+    return values
+
+
+def checkout() -> Path:
+    """The folder `benchmarks` of the checkout that fastcifar runs from. Raises `InputError` outside one."""
+    folder = Path(__file__).parents[2] / "benchmarks"
+    if not (folder / "published.toml").is_file():
+        raise InputError("this fastcifar is not run from a checkout, which has the folder benchmarks/")
+    return folder
+
+
+def read_published(folder: Path) -> tuple[list[Published], list[Curve]]:
+    """What others published: published.toml in `folder`, by target and seconds, and the logs (TSV) that it names."""
+    values = tomllib.loads((folder / "published.toml").read_text(encoding="utf-8"))
+    results = [Published(**one) for one in values["results"]]
+    curves = [Curve(one["name"], one["source"], _points(folder / one["log"])) for one in values["curves"]]
+    return sorted(results, key=lambda one: (one.target, one.seconds)), curves
+
+
+def _points(log: Path) -> list[tuple[float, float]]:
+    """A log's tab-separated columns train_seconds (of an epoch) and test_accuracy (percent); # begins a remark."""
+    lines = [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    seconds, accuracy = lines[0].index("train_seconds"), lines[0].index("test_accuracy")
+    points, total = [], 0.0
+    for line in lines[1:]:
+        total += float(line[seconds])
+        points.append((total, float(line[accuracy]) / 100))
+    return points

@@ -1,0 +1,296 @@
+"""`fastcifar bench peers`: fastcifar and its rivals in turn, each program in a process of its own, and the ratios.
+
+What it takes to run a rival is in the checkout's folder benchmarks/peers/, an adapter a rival.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from fastcifar.data.cifar10 import find_cifar10, verify
+from fastcifar.errors import InputError, RunError
+from fastcifar.execution import Execution, resolve
+from fastcifar.measure.leaderboard import checkout
+from fastcifar.measure.record import Record, make_record
+from fastcifar.measure.record_check import read_record
+from fastcifar.measure.time_to_accuracy import ProtocolName
+from fastcifar.recipe import Recipe, to_toml
+
+OURS = "fastcifar"
+BAD_INPUT = 2  # fastcifar's exit code
+PATIENCE = 5.0  # seconds from asking a program to end to killing it
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run that is asked of a program. A rival that has a recipe of its own takes the target from this one only."""
+
+    name: str
+    """Of the recipe."""
+    recipe: Recipe
+    protocol: ProtocolName
+    device: str
+    """cuda or cpu."""
+    data: Path | None
+    """Folder that holds cifar-10-batches-py, absolute and verified; None for a recipe on made-up images."""
+    path: Path | None
+    """The rival's own program, as a person gave it: a checkout, or a file in one."""
+
+
+class Peer(Protocol):
+    """A rival: how its program is run, and how what it prints becomes a record."""
+
+    name: str
+    url: str | None
+    """Where its program is published; None for one that is in this checkout and takes no path."""
+
+    def missing(self, job: Job) -> str | None:
+        """Why `job` cannot be run here, as a part of a sentence; None if it can."""
+        ...
+
+    def repeats(self, job: Job) -> bool:
+        """Whether `run` is one run, so that it is called once for each; else the program makes as many as it likes."""
+        ...
+
+    def run(self, job: Job) -> Record:
+        """Run the program. Raises `RunError`, one line, where it fails or prints what cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A program's record of all its runs, or else the reason that there is none."""
+
+    program: str
+    record: Record | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """A program's figures over fastcifar's: seconds to the target (None where either did not reach it), images/s."""
+
+    seconds: float | None
+    images_per_second: float
+
+
+class ProgramError(RunError):
+    """A program ended with another exit code than 0."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a program's output, and the Unix time it came at."""
+
+    at: float
+    text: str
+
+
+def find_peers() -> list[Peer]:
+    """The adapters in benchmarks/peers/. Raises `InputError` outside a checkout."""
+    root = str(checkout().parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)  # the folder is no part of the installed package
+    from benchmarks.peers import peers
+
+    return peers()
+
+
+def parse_paths(values: Sequence[str]) -> dict[str, Path]:
+    """Rival by name to its program, from NAME=PATH. Raises `InputError` at an unknown rival or a path that is not."""
+    takes_path = {peer.name: peer.url for peer in find_peers() if peer.url}
+    paths: dict[str, Path] = {}
+    for value in values:
+        name, separator, path = value.partition("=")
+        if name not in takes_path:
+            raise InputError(f"--peer {value}: no such rival; there are {', '.join(takes_path)}")
+        if not separator or not path:
+            raise InputError(f"--peer {value}: write {name}=PATH, the checkout of {takes_path[name]}")
+        paths[name] = Path(path).expanduser().absolute()
+        if not paths[name].exists():
+            raise InputError(f"--peer {value}: there is no {path}")
+    return paths
+
+
+def run_peers(
+    name: str,
+    recipe: Recipe,
+    execution: Execution,
+    *,
+    data: Path | None,
+    runs: int,
+    paths: Mapping[str, Path],
+    protocol: ProtocolName = "first-crossing",
+    progress: Callable[[str], None],
+) -> list[Outcome]:
+    """Run fastcifar and every rival that can run here in turn, `runs` times over, to `recipe`'s target.
+
+    Run i has the seed recipe.seed + i. `paths` are those of `parse_paths`; `progress` is told each run before it
+    begins, and each rival that cannot run. The outcomes begin with fastcifar's. Raises `RunError` if fastcifar itself
+    fails, for then there is nothing to compare with.
+    """
+    if runs < 1:
+        raise InputError(f"--runs {runs}: at least one is needed")
+    folder = None
+    if recipe.dataset == "cifar10":
+        folder = find_cifar10(data).absolute()  # programs run in folders of their own
+        verify(folder)
+    job = Job(name, recipe, protocol, device=resolve(execution)[0].device, data=folder, path=None)
+    programs: list[tuple[Peer, Job]] = [(_Ours(execution), job)]
+    programs += [(peer, replace(job, path=paths.get(peer.name))) for peer in find_peers()]
+    reasons = {peer.name: reason for peer, asked in programs if (reason := peer.missing(asked))}
+    for rival, reason in reasons.items():
+        progress(f"{rival} is left out: {reason}")
+    records: dict[str, list[Record]] = {peer.name: [] for peer, _ in programs}
+    for number in range(runs):
+        for peer, asked in programs:
+            if peer.name in reasons or (number and not peer.repeats(asked)):
+                continue
+            progress(f"run {number + 1}/{runs}: {peer.name}")
+            try:
+                seeded = replace(asked, recipe=replace(recipe, seed=recipe.seed + number))
+                records[peer.name].append(peer.run(seeded))
+            except RunError as error:
+                if peer.name == OURS:
+                    raise
+                reasons[peer.name] = str(error)
+                progress(f"{peer.name} failed: {error}")
+    return [
+        Outcome(rival, reason=reasons[rival]) if rival in reasons else Outcome(rival, record=merged(found))
+        for rival, found in records.items()
+    ]
+
+
+def merged(records: Sequence[Record]) -> Record:
+    """One record of the runs of several, which are of one program on one machine; its recipe is the first one's."""
+    first = records[0]
+    return make_record(
+        program=first.program,
+        name=first.name,
+        protocol=first.protocol,
+        target=first.target,
+        recipe=first.recipe,
+        execution=first.execution,
+        images=first.images,
+        environment=first.environment.model_dump(),
+        runs=[run for record in records for run in record.runs],
+    )
+
+
+def seconds_to_target(record: Record) -> float | None:
+    """Mean seconds by the record's protocol; None where its claim does not hold."""
+    return record.summary.seconds.mean if record.summary.reached and record.summary.seconds else None
+
+
+def ratios(outcomes: Sequence[Outcome]) -> dict[str, Ratios]:
+    """What each program that ran came to, over what fastcifar came to, by the program's name."""
+    found = {outcome.program: outcome.record for outcome in outcomes if outcome.record}
+    ours = found[OURS]
+    our_seconds = seconds_to_target(ours)
+    result = {}
+    for program, record in found.items():
+        seconds = seconds_to_target(record)
+        result[program] = Ratios(
+            seconds=None if seconds is None or our_seconds is None else seconds / our_seconds,
+            images_per_second=record.summary.images_per_second.mean / ours.summary.images_per_second.mean,
+        )
+    return result
+
+
+def run_program(command: Sequence[str], folder: Path) -> list[Line]:
+    """The lines that `command` prints, run in `folder`. It dies with us: what ends the wait ends the program.
+
+    Raises `ProgramError`, the last line of its standard error, where its exit code is not 0.
+    """
+    with tempfile.TemporaryFile() as errors:
+        # A session of its own, so that the program ends together with the processes that it starts.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        try:
+            lines = [Line(time.time(), line.rstrip("\n")) for line in process.stdout]
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            process.stdout.close()
+        if code:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")
+            raise ProgramError(_last_words(said) or _exit(code), code)
+    return lines
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(PATIENCE)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _last_words(text: str) -> str:
+    """The last line that says something, without what a terminal would take for a command."""
+    lines = ["".join(char for char in line if char.isprintable()).strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line), "").removeprefix("fastcifar: ")[:300]
+
+
+def _exit(code: int) -> str:
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code} and said nothing"
+
+
+class _Ours:
+    """fastcifar, run as the rivals are: `fastcifar bench accuracy` in a process of its own."""
+
+    name = OURS
+    url: str | None = None
+
+    def __init__(self, execution: Execution) -> None:
+        self._flags = [
+            text for field, value in asdict(execution).items() for text in (f"--{field.replace('_', '-')}", str(value))
+        ]
+
+    def missing(self, job: Job) -> str | None:
+        return None
+
+    def repeats(self, job: Job) -> bool:
+        return True
+
+    def run(self, job: Job) -> Record:
+        with tempfile.TemporaryDirectory(prefix="fastcifar-") as folder:
+            recipe, record = Path(folder, f"{job.name}.toml"), Path(folder, "record.json")
+            recipe.write_text(to_toml(job.recipe), encoding="utf-8")
+            command = [sys.executable, "-m", "fastcifar", "bench", "accuracy", "--recipe", str(recipe), "--runs", "1"]
+            command += ["--protocol", job.protocol, "--json", str(record), *self._flags]
+            command += ["--data", str(job.data)] if job.data else []
+            try:
+                run_program(command, checkout().parent)
+            except ProgramError as error:
+                if error.code == BAD_INPUT:
+                    raise InputError(str(error)) from error
+                raise
+            return read_record(record)

@@ -1,0 +1,213 @@
+"""A result that can be checked: a JSON file of recipe, environment and every run's log, from which all else follows.
+
+Its JSON Schema is record.schema.json beside this. Nothing in a record is trusted: text is kept free of control
+characters, sizes are bounded, and a figure that does not follow from the log is refused by name.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from fastcifar.execution import Execution
+from fastcifar.measure.time_to_accuracy import (
+    P_LIMIT,
+    ProtocolName,
+    first_crossing,
+    fixed_budget,
+    interval,
+    p_below,
+)
+from fastcifar.recipe import Recipe, validated
+
+SCHEMA_VERSION: Literal[1] = 1
+
+# One line of text: no control characters, and none that turn the direction of writing.
+Line = Annotated[
+    str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$")
+]
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Epoch(_Strict):
+    """An epoch's line of the log: as `fastcifar.training.log.EpochLog`; None where a rival's program says nothing."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    train_seconds: Positive
+    eval_seconds: Seconds | None = None
+    train_loss: Finite | None = None
+    train_accuracy: Accuracy | None = None
+    test_loss: Finite | None = None
+    test_accuracy: Accuracy
+    learning_rate: Seconds | None = None
+    images_per_second: Positive
+
+
+class Run(_Strict):
+    """One run of the recipe. `started` is UTC; `wall_seconds` is how long it took from then, set-up not included."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None
+    started: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00$")]
+    setup_seconds: Seconds
+    wall_seconds: Positive
+    epochs: Annotated[list[Epoch], Field(min_length=1, max_length=100_000)]
+
+
+class Interval(_Strict):
+    """Mean over the runs and its 95 % confidence interval (Student's t), None for a single run."""
+
+    mean: Finite
+    low: Finite | None
+    high: Finite | None
+
+
+class Summary(_Strict):
+    """What follows from the log. `seconds` by the record's protocol, None unless every run has a time; `p` of the
+    one-sided t-test that the mean final accuracy is above the target; `reached`: the claim holds."""
+
+    runs: Annotated[int, Field(ge=1)]
+    seconds: Interval | None
+    final_accuracy: Interval
+    images_per_second: Interval
+    p: Accuracy | None
+    reached: bool
+
+
+class Images(_Strict):
+    """Images trained on in an epoch, and tested on."""
+
+    train: Annotated[int, Field(ge=1)]
+    test: Annotated[int, Field(ge=1)]
+
+
+class Environment(_Strict):
+    """Machine and software: `fastcifar.measure.environment`."""
+
+    fastcifar: Line
+    commit: Line | None
+    dirty: bool | None
+    gpu: Line | None
+    gpus: Annotated[int, Field(ge=0)]
+    gpu_power_limit_watts: Positive | None
+    driver: Line | None
+    cuda: Line | None
+    cudnn: int | None
+    torch: Line
+    torchvision: Line | None
+    dali: Line | None
+    python: Line
+    os: Line
+    cpu: Line
+    cores: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]
+    cpu_capability: Line
+    memory_gib: Positive
+    compiler: Line | None
+
+
+class Record(_Strict):
+    """A result: n runs of one recipe on one machine. `recipe` and `execution` are None for a rival's program."""
+
+    schema_version: Literal[1]
+    program: Line
+    name: Annotated[Line, StringConstraints(min_length=1, max_length=60)]
+    protocol: ProtocolName
+    target: Annotated[float, Field(gt=0, le=1)]
+    recipe: Recipe | None
+    recipe_hash: Line | None
+    execution: Execution | None
+    images: Images
+    environment: Environment
+    runs: Annotated[list[Run], Field(min_length=1, max_length=10_000)]
+    summary: Summary
+
+    @property
+    def date(self) -> str:
+        """Day of the last run, YYYY-MM-DD."""
+        return self.runs[-1].started[:10]
+
+
+def recipe_hash(recipe: dict[str, Any]) -> str:
+    """sha256 of the recipe's JSON with sorted keys and no spaces."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def summarise(runs: Sequence[Run], protocol: ProtocolName, target: float, images: int) -> Summary:
+    """All figures of a record, from its runs' logs; `images` are trained on in an epoch."""
+    times = [
+        first_crossing(run.epochs, target) if protocol == "first-crossing" else fixed_budget(run.epochs) for run in runs
+    ]
+    accuracies = [run.epochs[-1].test_accuracy for run in runs]
+    rates = [images * len(run.epochs) / math.fsum(epoch.train_seconds for epoch in run.epochs) for run in runs]
+    known = [time for time in times if time is not None]
+    p = p_below(accuracies, target)
+    if protocol == "first-crossing":
+        reached = len(known) == len(runs)
+    else:
+        reached = p is not None and p < P_LIMIT and interval(accuracies)[0] >= target
+    return Summary(
+        runs=len(runs),
+        seconds=_interval(known) if len(known) == len(runs) else None,
+        final_accuracy=_interval(accuracies),
+        images_per_second=_interval(rates),
+        p=p,
+        reached=reached,
+    )
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    mean, low, high = interval(values)
+    return Interval(mean=mean, low=low, high=high)
+
+
+def make_record(
+    *,
+    program: str,
+    name: str,
+    protocol: ProtocolName,
+    target: float,
+    recipe: Recipe | None,
+    execution: Execution | None,
+    images: Images,
+    environment: dict[str, Any],
+    runs: Sequence[Run],
+) -> Record:
+    """A record of `runs`, its summary and hash computed."""
+    if recipe is not None:
+        recipe = validated(asdict(recipe))  # whole numbers become floats where floats are meant, as in the file
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        program=program,
+        name=name,
+        protocol=protocol,
+        target=target,
+        recipe=recipe,
+        recipe_hash=None if recipe is None else recipe_hash(asdict(recipe)),
+        execution=execution,
+        images=images,
+        environment=Environment(**environment),
+        runs=list(runs),
+        summary=summarise(runs, protocol, target, images.train),
+    )
+
+
+def to_json(record: Record) -> bytes:
+    """The record's file."""
+    return (record.model_dump_json(indent=1) + "\n").encode()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a record: what record.schema.json holds."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema()}

@@ -1,0 +1,177 @@
+"""Reading a record that somebody sent: nothing in it is trusted, and every figure is computed again from its log."""
+
+import json
+import math
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from fastcifar.errors import InputError
+from fastcifar.measure.record import SCHEMA_VERSION, Record, recipe_hash, summarise
+from fastcifar.measure.time_to_accuracy import P_LIMIT, first_crossing
+from fastcifar.recipe import Recipe, validated
+
+LARGEST = 16 * 2**20  # bytes; a million epochs do not fit, a thousand runs of 24 do
+
+
+def read_record(path: Path) -> Record:
+    """Read and check a record; a claim that its log does not bear out may still be in it (`require_reached`).
+
+    Raises `InputError`, one line that names file and field.
+    """
+    values = _read_json(path)
+
+    def refuse(field: str, complaint: str) -> NoReturn:
+        raise InputError(f"{path}: {field}: {complaint}")
+
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        refuse("schema_version", f"{_short(version)} is unknown; this fastcifar reads version {SCHEMA_VERSION}")
+    try:
+        record = Record.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]).encode("unicode_escape").decode()[:100]
+        refuse(field, f"{first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}")
+    if record.recipe is None:
+        if record.recipe_hash is not None:
+            refuse("recipe_hash", "there is no recipe")
+    else:
+        validated(asdict(record.recipe), prefix=f"{path}: recipe.")
+        if record.recipe_hash != (found := recipe_hash(values["recipe"])):
+            refuse("recipe_hash", f"is not that of the recipe, which is {found}")
+        _check_recipe(record, record.recipe, refuse)
+    _check_runs(record, refuse)
+    _check_summary(record, refuse)
+    return record
+
+
+def require_reached(record: Record, path: Path) -> None:
+    """Raises `InputError` if the record's claim does not hold: a run below its target, or a p above 0.01."""
+    if record.summary.reached:
+        return
+    if record.protocol == "first-crossing":
+        for number, run in enumerate(record.runs):
+            if first_crossing(run.epochs, record.target) is None:
+                best = max(epoch.test_accuracy for epoch in run.epochs)
+                raise InputError(
+                    f"{path}: runs.{number}: never reaches the target of {record.target:.2%}; its best is {best:.2%}"
+                )
+    mean = record.summary.final_accuracy.mean
+    if mean < record.target:
+        raise InputError(f"{path}: summary.final_accuracy.mean: {mean:.3%} is below the target of {record.target:.2%}")
+    p = "no p, which takes two runs or more" if record.summary.p is None else f"p = {record.summary.p:.3g}"
+    raise InputError(f"{path}: summary.p: {p}; fixed-budget needs p < {P_LIMIT}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is not a file")
+        if (size := path.stat().st_size) > LARGEST:
+            raise InputError(f"{path}: {size / 2**20:,.0f} MiB; a record has at most {LARGEST // 2**20}")
+        values = json.loads(path.read_bytes(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        complaint = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path}: not a JSON file: {complaint}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a record: a JSON object is needed, not {_short(values)}")
+    return values
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return values
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _short(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
+    """The record is of this recipe: target, number of images, number of epochs, seeds."""
+    if record.target != recipe.target:
+        refuse("target", f"{record.target} is not the recipe's {recipe.target}")
+    if recipe.dataset == "cifar10":
+        train = recipe.limit_train or 50_000
+        train -= train % recipe.batch_size if recipe.drop_last else 0
+        for field, number, expected in (
+            ("train", record.images.train, train),
+            ("test", record.images.test, recipe.limit_test or 10_000),
+        ):
+            if number != expected:
+                refuse(f"images.{field}", f"{number:,} images; by the recipe it is {expected:,}")
+    for number, run in enumerate(record.runs):
+        seed = recipe.seed + number  # in sequence, so that no run can be left out
+        if run.seed != seed:
+            refuse(f"runs.{number}.seed", f"{run.seed}; the recipe's seeds go on from {recipe.seed}: {seed}")
+        stopped = recipe.stop_at_target and first_crossing(run.epochs[:-1], recipe.target) is None
+        stopped = stopped and run.epochs[-1].test_accuracy >= recipe.target
+        if len(run.epochs) != recipe.epochs and not (stopped and len(run.epochs) < recipe.epochs):
+            refuse(f"runs.{number}.epochs", f"{len(run.epochs)} epochs; the recipe has {recipe.epochs}")
+
+
+def _check_runs(record: Record, refuse: Any) -> None:
+    """Every run's log is one that a machine could have written."""
+    seeds = [run.seed for run in record.runs if run.seed is not None]
+    ends: datetime | None = None  # of the run before
+    for number, run in enumerate(record.runs):
+        place = f"runs.{number}"
+        if run.seed is not None and run.seed in seeds[:number]:
+            refuse(f"{place}.seed", f"{run.seed} stands in an earlier run already")
+        try:
+            started = datetime.fromisoformat(run.started)
+            next_end = started + timedelta(seconds=run.wall_seconds)
+        except (ValueError, OverflowError):
+            refuse(f"{place}.started", f"{run.started} with {run.wall_seconds:g} s after it is no time")
+        if ends and started < ends - timedelta(seconds=2):  # a clock that is being set may step a little
+            refuse(f"{place}.started", f"{run.started} is before the run before it had ended")
+        ends = next_end
+        spent = math.fsum(epoch.train_seconds + (epoch.eval_seconds or 0) for epoch in run.epochs)
+        if spent > run.wall_seconds * 1.001 + 0.01:
+            refuse(f"{place}.wall_seconds", f"{run.wall_seconds:g} s, but its epochs took {spent:g} s")
+        for index, epoch in enumerate(run.epochs):
+            line = f"{place}.epochs.{index}"
+            if epoch.epoch != index + 1:
+                refuse(f"{line}.epoch", f"{epoch.epoch} stands where {index + 1} belongs")
+            right = epoch.test_accuracy * record.images.test
+            if abs(right - round(right)) > 1e-3:
+                refuse(
+                    f"{line}.test_accuracy",
+                    f"{epoch.test_accuracy} of {record.images.test:,} images is no whole number of images",
+                )
+            rate = record.images.train / epoch.train_seconds
+            if not math.isclose(epoch.images_per_second, rate, rel_tol=1e-6):
+                refuse(f"{line}.images_per_second", f"{epoch.images_per_second:g}; by its seconds it is {rate:g}")
+
+
+def _check_summary(record: Record, refuse: Any) -> None:
+    """The summary follows from the log."""
+    summary = summarise(record.runs, record.protocol, record.target, record.images.train)
+    expected = _flat("summary", summary.model_dump())
+    stated = _flat("summary", record.summary.model_dump())
+    for field in stated | expected:
+        value, right = stated.get(field, "nothing"), expected.get(field, "nothing")
+        same = value == right and type(value) is type(right)
+        if isinstance(value, float) and isinstance(right, float):
+            same = math.isclose(value, right, rel_tol=1e-6, abs_tol=1e-9)
+        if not same:
+            refuse(field, f"{_short(value)}, but from the log follows {_short(right)}")
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {name: leaf for key, one in value.items() for name, leaf in _flat(f"{prefix}.{key}", one).items()}

@@ -1,0 +1,82 @@
+"""How long a recipe takes to an accuracy, over several seeds: the two protocols and their statistics.
+
+`first-crossing` is DAWNBench's time to accuracy: the training seconds at the end of the first epoch whose test accuracy
+is at least the target. `fixed-budget` is the whole recipe's training seconds and its final evaluation's; it holds only
+if the mean final accuracy is at least the target by a one-sided t-test at p < 0.01.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+# scipy's statistics are imported where they are used: it takes a second, and --help must not.
+
+ProtocolName = Literal["first-crossing", "fixed-budget"]
+P_LIMIT = 0.01
+MANY_RUNS = 10_000
+
+
+class EpochTimes(Protocol):
+    """What of an epoch's log the protocols look at: seconds, and accuracy from 0 to 1."""
+
+    @property
+    def train_seconds(self) -> float: ...
+    @property
+    def eval_seconds(self) -> float | None: ...
+    @property
+    def test_accuracy(self) -> float: ...
+
+
+def first_crossing(epochs: Sequence[EpochTimes], target: float) -> float | None:
+    """Training seconds at the end of the first epoch whose test accuracy is at least `target`; None if none is."""
+    for number, epoch in enumerate(epochs, start=1):
+        if epoch.test_accuracy >= target:
+            return math.fsum(past.train_seconds for past in epochs[:number])
+    return None
+
+
+def fixed_budget(epochs: Sequence[EpochTimes]) -> float:
+    """Training seconds of all epochs and the seconds of the last evaluation."""
+    return math.fsum(epoch.train_seconds for epoch in epochs) + (epochs[-1].eval_seconds or 0.0)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean of `values` and the ends of its 95 % confidence interval (Student's t), None for a single value."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, None, None
+    from scipy import stats
+
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def p_below(accuracies: Sequence[float], target: float) -> float | None:
+    """p of the one-sided t-test against a true mean accuracy of `target` or less; None for fewer than two runs.
+
+    Equal accuracies have no spread to test with: p is 0 above the target, else 1.
+    """
+    if len(accuracies) < 2:
+        return None
+    mean, spread = statistics.fmean(accuracies), statistics.stdev(accuracies)
+    return _p(mean, spread, len(accuracies), target)
+
+
+def runs_to_settle(accuracies: Sequence[float], target: float) -> int | None:
+    """How many more runs like these bring p below 0.01: 0 if it is, None if no number would or over 10,000."""
+    if len(accuracies) < 2:
+        return None
+    mean, spread = statistics.fmean(accuracies), statistics.stdev(accuracies)
+    for runs in range(len(accuracies), MANY_RUNS + 1):
+        if _p(mean, spread, runs, target) < P_LIMIT:
+            return runs - len(accuracies)
+    return None
+
+
+def _p(mean: float, spread: float, runs: int, target: float) -> float:
+    if spread == 0:
+        return 0.0 if mean > target else 1.0
+    from scipy import stats
+
+    return float(stats.t.sf((mean - target) / (spread / math.sqrt(runs)), runs - 1))

@@ -1,0 +1,379 @@
+"""Rivals beside fastcifar: what they print is read right, the plain program trains the same network, ratios follow."""
+
+import io
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks.peers import airbench, hlb_cifar10, peers, plain_pytorch
+from benchmarks.peers.airbench import Airbench
+from benchmarks.peers.hlb_cifar10 import HlbCifar10
+from benchmarks.peers.plain_pytorch import PlainPytorch, PlainResNet
+from fastcifar.data.synthetic import synthetic
+from fastcifar.errors import InputError, RunError
+from fastcifar.execution import Execution
+from fastcifar.measure import peers as measure
+from fastcifar.measure.environment import environment
+from fastcifar.measure.peers import Job, Line, Outcome, merged, parse_paths, ratios, run_peers, run_program
+from fastcifar.measure.record import Epoch, Images, Record, Run, make_record, to_json
+from fastcifar.measure.record_check import read_record
+from fastcifar.model import ResNet, parameter_count
+from fastcifar.recipe import Augmentation, Model, Recipe, Schedule
+from fastcifar.report.peers import print_peers
+
+TOY = Recipe(
+    epochs=2,
+    batch_size=128,
+    dataset="synthetic",
+    limit_train=300,
+    limit_test=200,
+    model=Model(width=4),
+    schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1),
+)
+CPU = Job("toy", TOY, "first-crossing", "cpu", data=None, path=None)
+CUDA = replace(CPU, recipe=Recipe(target=0.94), device="cuda", data=Path("/data"))
+
+
+def airbench_row(*cells: str) -> str:
+    headings = ["run   ", "epoch", "train_loss", "train_acc", "val_acc", "tta_val_acc", "total_time_seconds"]
+    return "".join(f"|  {cell.rjust(len(heading))}  " for heading, cell in zip(headings, cells, strict=True)) + "|"
+
+
+def hlb_row(*cells: str) -> str:
+    headings = ["epoch", "train_loss", "val_loss", "train_acc", "val_acc", "ema_val_acc", "total_time_seconds"]
+    return "".join(f"|  {cell.rjust(len(heading))}  " for heading, cell in zip(headings, cells, strict=True)) + "|"
+
+
+def stamped(texts: Sequence[str], start: float = 1_700_000_000.0) -> list[Line]:
+    """A line a second."""
+    return [Line(start + number, text) for number, text in enumerate(texts, start=1)]
+
+
+AIRBENCH = [
+    "-" * 90,
+    "|  run     |  epoch  |  train_loss  |  train_acc  |  val_acc  |  tta_val_acc  |  total_time_seconds  |",
+    "-" * 90,
+    airbench_row("warmup", "0", "2.1", "0.1", "0.1001", "", "0.9000"),
+    airbench_row("", "eval", "2.1", "0.1", "0.1001", "0.1002", "0.9500"),
+    "-" * 90,
+    airbench_row("0", "0", "1.5", "0.5", "0.6001", "", "0.4000"),
+    airbench_row("", "1", "1.2", "0.9", "0.9302", "", "0.7500"),
+    airbench_row("", "eval", "1.2", "0.9", "0.9302", "0.9403", "0.8000"),
+    "-" * 90,
+    airbench_row("1", "0", "1.5", "0.5", "0.6004", "", "0.4100"),
+    airbench_row("", "1", "1.2", "0.9", "0.9305", "", "0.7700"),
+    airbench_row("", "eval", "1.2", "0.9", "0.9305", "0.9399", "0.8200"),
+    "-" * 90,
+    "Mean: 0.9401    Std: 0.0003",
+    "/tmp/somewhere/log.pt",
+]
+HLB = [
+    "|  epoch  |  train_loss  |  val_loss  |  train_acc  |  val_acc  |  ema_val_acc  |  total_time_seconds  |",
+    *[
+        row
+        for _ in range(2)
+        for row in (
+            hlb_row("0", "2.0", "2.0", "0.5", "0.5001", "", "0.6000"),
+            hlb_row("1", "1.5", "1.5", "0.8", "0.8502", "0.9003", "1.1000"),
+            hlb_row("2", "1.2", "1.2", "0.9", "0.9204", "0.9405", "1.6000"),
+            hlb_row("3", "1.2", "1.2", "0.9", "0.9306", "0.9407", "1.6500"),
+            "-" * 90,
+        )
+    ],
+    "Mean and variance: (0.9407, 0.0)",
+]
+
+
+def foreign(runs: list[Run], target: float = 0.94, train: int = 49_152) -> Record:
+    return make_record(
+        program="rival 1",
+        name="script",
+        protocol="first-crossing",
+        target=target,
+        recipe=None,
+        execution=None,
+        images=Images(train=train, test=10_000),
+        environment=environment(),
+        runs=runs,
+    )
+
+
+def checked(record: Record, folder: Path) -> Record:
+    """The record, read back from a file."""
+    file = folder / "one.record.json"
+    file.write_bytes(to_json(record))
+    return read_record(file)
+
+
+def record_of(seconds: float, accuracy: float, target: float = 0.9) -> Record:
+    """A record of a single run of a single epoch of 1,000 images."""
+    epoch = Epoch(epoch=1, train_seconds=seconds, test_accuracy=accuracy, images_per_second=1000 / seconds)
+    run = Run(seed=None, started="2026-01-01T00:00:00+00:00", setup_seconds=0.0, wall_seconds=seconds, epochs=[epoch])
+    return foreign([run], target, train=1000)
+
+
+def test_airbench_table(tmp_path: Path) -> None:
+    """The warm-up is no run; the last epoch has the accuracy and the seconds of the evaluation on augmented images."""
+    runs = airbench.parse(stamped(AIRBENCH), 1_700_000_000.0, 49_152)
+    assert [[epoch.test_accuracy for epoch in run.epochs] for run in runs] == [[0.6001, 0.9403], [0.6004, 0.9399]]
+    assert [epoch.train_seconds for epoch in runs[0].epochs] == pytest.approx([0.4, 0.35])
+    assert [epoch.eval_seconds for epoch in runs[0].epochs] == [None, pytest.approx(0.05)]
+    assert runs[0].setup_seconds == pytest.approx(7 - 0.4)  # the warm-up is part of it
+    record = checked(foreign(runs), tmp_path)
+    assert record.summary.runs == 2
+    assert record.summary.seconds is None  # the second run ends at 93.99 %
+    assert record.summary.images_per_second.mean == pytest.approx(49_152 / 0.375, rel=0.02)
+
+
+def test_airbench_muon_table() -> None:
+    """It has no losses, and another heading over the seconds."""
+    lines = [
+        "|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |",
+        "|       0  |      0  |     0.5000  |   0.6001  |               |        0.4000  |",
+        "|          |   eval  |     0.5000  |   0.6001  |       0.6102  |        0.4500  |",
+    ]
+    (run,) = airbench.parse(stamped(lines), 1_700_000_000.0, 50_000)
+    assert run.epochs[0].test_accuracy == 0.6102
+    assert run.epochs[0].images_per_second == 50_000 / 0.4
+
+
+def test_airbench_package_warms_up_by_a_single_step() -> None:
+    """Its warm-up prints a row without epoch and accuracy, then the headings again."""
+    lines = [AIRBENCH[1], airbench_row("warmup", "", "", "", "", "", "0.1000"), *AIRBENCH[1:3], *AIRBENCH[6:9]]
+    assert len(airbench.parse(stamped(lines), 1_700_000_000.0, 49_152)) == 1
+
+
+def test_hlb_table(tmp_path: Path) -> None:
+    """The averaged network's accuracy counts from where there is one; the tenth of an epoch joins the one before."""
+    runs = hlb_cifar10.parse(stamped(HLB), 1_700_000_000.0)
+    assert [len(run.epochs) for run in runs] == [3, 3]
+    assert [epoch.test_accuracy for epoch in runs[1].epochs] == [0.5001, 0.9003, 0.9407]
+    assert [epoch.train_seconds for epoch in runs[1].epochs] == pytest.approx([0.6, 0.5, 0.55])
+    record = checked(foreign(runs), tmp_path)
+    assert record.summary.seconds is not None
+    assert record.summary.seconds.mean == pytest.approx(1.65)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [AIRBENCH[1], airbench_row("0", "0", "1.5", "0.5", "much", "", "0.4")],
+        AIRBENCH[:8],  # cut off
+        [AIRBENCH[1], airbench_row("0", "eval", "1.5", "0.5", "0.5", "0.5", "0.4")],
+        ["|  run  |  epoch  |", "|  0  |  0  |", "|    |  eval  |"],
+    ],
+)
+def test_a_table_that_has_changed_is_refused_in_one_line(lines: list[str]) -> None:
+    with pytest.raises(RunError, match="its table cannot be read"):
+        airbench.parse(stamped(lines), 1_700_000_000.0, 49_152)
+
+
+def test_the_plain_network_is_the_same_one() -> None:
+    for config in (Model(width=4), Model(width=4, layer2_residual=True, conv_bias=False)):
+        ours, plain = ResNet(config).eval(), PlainResNet(config).eval()
+        assert parameter_count(plain) == parameter_count(ours)
+        # Both name their layers in the order they are applied in, so that the weights of one fit the other.
+        values = zip(plain.state_dict(), ours.state_dict().values(), strict=True)
+        plain.load_state_dict(dict(values))
+        images = torch.randn(2, 3, 32, 32)
+        assert torch.allclose(plain(images), ours(images), atol=1e-5)
+
+
+def test_the_plain_cutout_is_the_recipes() -> None:
+    """A square of the recipe's side, of the mean colour, wholly inside."""
+    transform = plain_pytorch.train_transform(Augmentation(pad=0, flip="none", cutout=8))
+    dataset = synthetic(train=20, test=1)
+    bare = plain_pytorch.plain_transform()
+    one = plain_pytorch.PilImages(dataset.train_images, dataset.train_labels, transform)
+    other = plain_pytorch.PilImages(dataset.train_images, dataset.train_labels, bare)
+    for index in range(20):
+        changed = (one[index][0] != other[index][0]).any(dim=0)
+        assert one[index][0].shape == (3, 32, 32)
+        assert changed.any(dim=0).sum() <= 8
+        assert changed.any(dim=1).sum() <= 8
+        assert changed.sum() >= 60  # nearly every pixel of 64 differs from the mean in some channel
+
+
+def test_plain_pytorch_is_run_and_read(tmp_path: Path) -> None:
+    record = checked(PlainPytorch().run(CPU), tmp_path)
+    assert record.recipe == TOY
+    assert record.images == Images(train=300, test=200)
+    (run,) = record.runs
+    assert len(run.epochs) == 2
+    assert run.epochs[0].learning_rate == pytest.approx(0.01)
+    assert run.epochs[1].learning_rate == pytest.approx(0.001)
+
+
+def test_rivals_that_cannot_run_say_why(tmp_path: Path) -> None:
+    for rival in (Airbench(), HlbCifar10()):
+        assert rival.missing(CPU) == "it needs CUDA, and the device is cpu"
+        assert "all of CIFAR-10" in str(rival.missing(replace(CPU, device="cuda")))
+        assert str(tmp_path) in str(rival.missing(replace(CUDA, path=tmp_path)))
+    assert f"--peer hlb-CIFAR10=PATH with a checkout of {HlbCifar10.url}" in str(HlbCifar10().missing(CUDA))
+    assert PlainPytorch().missing(CPU) is None
+
+
+def test_airbench_scripts_are_found(tmp_path: Path) -> None:
+    (tmp_path / "legacy").mkdir()
+    script = tmp_path / "legacy" / "airbench94.py"
+    script.touch()
+    assert airbench.find_script(tmp_path) == airbench.find_script(script) == script
+    assert Airbench().missing(replace(CUDA, path=tmp_path)) is None
+    other = tmp_path / "setup.py"
+    other.touch()
+    assert airbench.find_script(other) is None
+
+
+def test_a_rivals_program_runs_unmodified_beside_the_data(tmp_path: Path) -> None:
+    """A stand-in for hlb-CIFAR10 that finds CIFAR-10 where that one looks, prints its table, and leaves a file."""
+    checkout, data = tmp_path / "hlb", tmp_path / "data"
+    checkout.mkdir()
+    (data / "cifar-10-batches-py").mkdir(parents=True)
+    (data / "cifar-10-batches-py" / "batches.meta").touch()
+    (checkout / "main.py").write_text(
+        "from pathlib import Path\n"
+        "assert Path('cifar10/cifar-10-batches-py/batches.meta').exists()\n"
+        "Path('data.pt').touch()\n"
+        f"print(*{HLB!r}, sep='\\n')\n"
+    )
+    record = HlbCifar10().run(replace(CUDA, data=data, path=checkout))
+    assert (record.summary.runs, record.recipe, record.images.train) == (2, None, 49_152)
+    assert record.program == "hlb-CIFAR10 unknown"
+    assert [path.name for path in checkout.iterdir()] == ["main.py"]
+
+
+def test_what_a_program_last_said_is_why_it_failed(tmp_path: Path) -> None:
+    script = "import sys; print('no', file=sys.stderr); print('\\x1b[31mno GPU\\n\\n', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(measure.ProgramError, match=r"^\[31mno GPU$") as caught:
+        run_program([sys.executable, "-c", script], tmp_path)
+    assert caught.value.code == 3
+    with pytest.raises(RunError, match="ended by signal 9"):
+        run_program([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], tmp_path)
+
+
+def test_a_program_dies_with_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a program prints ends it and the process that it has started."""
+
+    class Interrupted:
+        def time(self) -> float:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "time", Interrupted())
+    script = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1); open(\"alive\", \"w\")'])\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        run_program([sys.executable, "-c", script], tmp_path)
+    assert time.perf_counter() - start < measure.PATIENCE
+    time.sleep(1.5)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_paths_of_rivals(tmp_path: Path) -> None:
+    assert parse_paths([f"airbench={tmp_path}"]) == {"airbench": tmp_path}
+    for value, complaint in {
+        "other=/": "no such rival; there are airbench, hlb-CIFAR10",
+        "plain_pytorch=/": "no such rival",
+        "airbench": "write airbench=PATH",
+        f"airbench={tmp_path / 'none'}": "there is no ",
+    }.items():
+        with pytest.raises(InputError, match=complaint):
+            parse_paths([value])
+
+
+class Scripted:
+    """A program whose runs are known beforehand."""
+
+    url: str | None = None
+
+    def __init__(self, name: str, runs: list[Record | str], repeats: bool = True) -> None:
+        self.name, self._runs, self._repeats, self.seeds = name, list(runs), repeats, []  # type: ignore[var-annotated]
+
+    def missing(self, job: Job) -> str | None:
+        return None if self._runs else "it is not here"
+
+    def repeats(self, job: Job) -> bool:
+        return self._repeats
+
+    def run(self, job: Job) -> Record:
+        self.seeds.append(job.recipe.seed)
+        one = self._runs.pop(0)
+        if isinstance(one, str):
+            raise RunError(one)
+        return one
+
+
+def test_programs_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run 1 of each, then run 2; one that fails drops out, one that makes all its runs at once is started once."""
+    one = record_of(10.0, 0.95)
+    ours = Scripted("fastcifar", [one, record_of(20.0, 0.95)])
+    rivals = [
+        Scripted("steady", [record_of(30.0, 0.95), record_of(60.0, 0.95)]),
+        Scripted("failing", [one, "out of memory [/b]"]),
+        Scripted("at once", [one], repeats=False),
+        Scripted("absent", []),
+    ]
+    monkeypatch.setattr(measure, "_Ours", lambda execution: ours)
+    monkeypatch.setattr(measure, "find_peers", lambda: rivals)
+    said: list[str] = []
+    outcomes = run_peers(
+        "toy", replace(TOY, seed=7), Execution(device="cpu"), data=None, runs=2, paths={}, progress=said.append
+    )
+    assert said == [
+        "absent is left out: it is not here",
+        *[f"run 1/2: {name}" for name in ("fastcifar", "steady", "failing", "at once")],
+        *[f"run 2/2: {name}" for name in ("fastcifar", "steady", "failing")],
+        "failing failed: out of memory [/b]",
+    ]
+    assert ours.seeds == [7, 8]
+    assert [(one.program, one.record and one.record.summary.runs, one.reason) for one in outcomes] == [
+        ("fastcifar", 2, None),
+        ("steady", 2, None),
+        ("failing", None, "out of memory [/b]"),
+        ("at once", 1, None),
+        ("absent", None, "it is not here"),
+    ]
+    printed = io.StringIO()
+    print_peers(Console(file=printed, width=100), outcomes, 0.9)
+    assert "failing did not run: out of memory [/b]\n" in printed.getvalue()
+    assert "s to 90.0%" in printed.getvalue()
+
+
+def test_fastcifar_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_Ours", lambda execution: Scripted("fastcifar", ["the loss is nan"]))
+    monkeypatch.setattr(measure, "find_peers", lambda: [])
+    with pytest.raises(RunError, match="the loss is nan"):
+        run_peers("toy", TOY, Execution(device="cpu"), data=None, runs=1, paths={}, progress=lambda line: None)
+
+
+def test_ratios() -> None:
+    outcomes = [
+        Outcome("fastcifar", merged([record_of(10.0, 0.95), record_of(20.0, 0.95)])),
+        Outcome("slower", record_of(30.0, 0.95)),
+        Outcome("worse", record_of(5.0, 0.5)),
+        Outcome("absent", reason="it is not here"),
+    ]
+    found = ratios(outcomes)
+    assert list(found) == ["fastcifar", "slower", "worse"]
+    assert found["fastcifar"].seconds == found["fastcifar"].images_per_second == 1
+    assert found["slower"].seconds == 2
+    assert found["slower"].images_per_second == pytest.approx(1000 / 30 / 75)
+    assert found["worse"].seconds is None
+    assert [value.seconds for value in ratios([Outcome("fastcifar", record_of(9.0, 0.5)), outcomes[1]]).values()] == [
+        None,
+        None,
+    ]
+
+
+def test_every_rival_has_a_name_of_its_own() -> None:
+    assert [rival.name for rival in peers()] == ["plain_pytorch", "airbench", "hlb-CIFAR10"]

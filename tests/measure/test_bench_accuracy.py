@@ -1,0 +1,141 @@
+"""`fastcifar bench accuracy` as a person runs it: seeds in turn, a record after every run, resumed where it stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fastcifar.cli import main
+from fastcifar.data.dataset import Dataset
+from fastcifar.execution import Execution
+from fastcifar.measure import bench_accuracy
+from fastcifar.measure.record_check import read_record
+from fastcifar.recipe import Recipe
+from fastcifar.training.trainer import Trainer
+
+TOY = ["--dataset", "synthetic", "--limit-train", "200", "--limit-test", "100", "--width", "4", "--batch-size", "64"]
+TOY += ["--epochs", "2", "--device", "cpu", "--loader", "dali", "--precision", "float32"]
+
+
+def bench(*arguments: str) -> int:
+    return main(["bench", "accuracy", "--recipe", "laptop", *TOY, *arguments])
+
+
+@pytest.mark.parametrize("mode", ["off", "default"])
+def test_a_restarted_trainer_is_a_new_one(small: Dataset, quick: Recipe, mode: str, restored_rng: object) -> None:
+    """Bit for bit: weights, losses, accuracies; with what was compiled for the first seed."""
+    execution = Execution(device="cpu", precision="float32", compile=mode)  # type: ignore[arg-type]
+    again = Trainer(quick, small, execution)
+    again.run()
+    again.restart(7)
+    new = Trainer(replace(quick, seed=7), small, execution)
+    assert again.recipe == new.recipe
+    results = again.run(), new.run()
+    assert results[0].final_accuracy == results[1].final_accuracy
+    for name, value in new.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_runs_are_kept_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object) -> None:
+    file = tmp_path / "toy.record.json"
+    flags = ["--target", "0.05", "--json", str(file), "--seed", "3"]
+    assert bench(*flags, "--runs", "2") == 0
+    first = read_record(file)
+    assert [run.seed for run in first.runs] == [3, 4]
+    assert [len(run.epochs) for run in first.runs] == [2, 2]
+    assert first.recipe is not None
+    assert first.recipe.model.width == 4
+    assert first.images.train == 200
+    assert "seed 4" in capsys.readouterr().out
+
+    assert bench(*flags, "--runs", "3", "--resume") == 0
+    record = read_record(file)
+    assert record.runs[:2] == first.runs
+    assert [run.seed for run in record.runs] == [3, 4, 5]
+    assert bench(*flags, "--runs", "3", "--resume") == 0  # nothing left to do
+    assert read_record(file) == record
+    assert "mean of 3" in capsys.readouterr().out
+
+    assert bench(*flags, "--runs", "4") == 2
+    assert "exists; --resume goes on with it" in capsys.readouterr().err
+    for other, complaint in (
+        (["--width", "8"], "--resume: the record is of another recipe"),
+        (["--loader", "torchvision"], "--resume: the record was executed otherwise"),
+        (["--protocol", "fixed-budget"], "--resume: the record's protocol is first-crossing, not fixed-budget"),
+    ):
+        assert bench(*flags, "--runs", "4", "--resume", *other) == 2
+        assert complaint in capsys.readouterr().err
+    assert read_record(file) == record
+
+
+def test_another_machine_may_not_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object
+) -> None:
+    file = tmp_path / "toy.record.json"
+    assert bench("--json", str(file), "--runs", "1") == 0
+    values = json.loads(file.read_text())
+    values["environment"]["cpu"] = "Another"
+    file.write_text(json.dumps(values))
+    assert bench("--json", str(file), "--runs", "2", "--resume") == 2
+    assert "--resume: the record's cpu is Another, here it is" in capsys.readouterr().err
+
+
+def test_interrupted_it_keeps_the_finished_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, restored_rng: object
+) -> None:
+    run, calls = bench_accuracy._run, []
+
+    def interrupted(*arguments: Any) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return run(*arguments)
+
+    monkeypatch.setattr(bench_accuracy, "_run", interrupted)
+    file = tmp_path / "toy.record.json"
+    assert bench("--json", str(file), "--runs", "3") == 130
+    assert "fastcifar: interrupted; 1 finished runs are kept in" in capsys.readouterr().err
+    assert len(read_record(file).runs) == 1
+    assert bench("--json", str(file), "--runs", "3", "--resume") == 0
+    assert len(read_record(file).runs) == 3
+
+
+def test_fixed_budget_says_what_would_settle_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object
+) -> None:
+    file = tmp_path / "toy.record.json"
+    assert bench("--protocol", "fixed-budget", "--runs", "2", "--target", "0.99", "--json", str(file)) == 0
+    record = read_record(file)
+    assert not record.summary.reached
+    assert record.summary.p is not None
+    out = capsys.readouterr().out
+    assert "not settled; no number of runs like these would settle it" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--runs", "0"], "--runs 0: at least one is needed"),
+        (["--resume"], "--resume: name the record to go on with by --json FILE"),
+        (["--resume", "--json", "none.json"], "none.json: cannot be read: No such file or directory"),
+        (["--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
+        (["--protocol", "fixed-budget", "--stop-at-target"], "--stop-at-target: fixed-budget times the whole recipe"),
+        (["--protocol", "fastest"], "invalid choice 'fastest' for argument '--protocol'"),
+        (["--target", "1.5"], "--target: input should be less than or equal to 1"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    complaint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bench(*arguments) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1

@@ -1,0 +1,156 @@
+"""The leaderboard: what may be ranked with what, who is in which division, and the commands as a person runs them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from records import record
+
+from fastcifar.cli import main
+from fastcifar.measure.leaderboard import checkout, division, groups, hardware, read_entry, read_published
+from fastcifar.measure.record import Record, to_json
+from fastcifar.recipe import Augmentation, Model, Recipe, load_recipe
+from fastcifar.report.leaderboard import markdown
+
+
+def keep(folder: Path, name: str, one: Record) -> Path:
+    file = folder / f"{name}.record.json"
+    file.write_bytes(to_json(one))
+    return file
+
+
+def test_only_seeds_recipe_is_closed() -> None:
+    seed = Recipe()
+    assert division(seed) == "closed"
+    assert division(replace(seed, seed=9, target=0.92, stop_at_target=True)) == "closed"
+    assert division(replace(seed, model=Model(layer2_residual=True))) == "closed"
+    for changed in (
+        replace(seed, model=Model(width=32)),
+        replace(seed, augmentation=Augmentation(cutout=0)),
+        replace(seed, batch_size=1024),
+        replace(seed, label_smoothing=0.1),
+        replace(seed, limit_train=1000),
+        seed.with_epochs(10),
+        load_recipe("laptop"),
+        None,
+    ):
+        assert division(changed) == "open"
+
+
+def test_what_differs_in_hardware_protocol_or_target_is_never_ranked_together(tmp_path: Path) -> None:
+    easy = replace(Recipe(), epochs=2, target=0.8, batch_size=256, schedule=replace(Recipe().schedule, peak_epoch=1))
+    files = [
+        keep(tmp_path, "slow", record(seconds=20)),
+        keep(tmp_path, "fast", record(seconds=10)),
+        keep(tmp_path, "gpu", record(gpu="A GPU", gpus=1)),
+        keep(tmp_path, "two", record(gpu="A GPU", gpus=2)),
+        keep(tmp_path, "cores", record(cores=4)),
+        keep(tmp_path, "easy", record(recipe=easy)),
+        keep(tmp_path, "budget", record(((0.9, 0.911), (0.9, 0.912), (0.9, 0.913)), protocol="fixed-budget")),
+    ]
+    entries = [read_entry(file) for file in files]
+    found = groups(entries)
+    assert sorted(len(group.entries) for group in found) == [1, 1, 1, 1, 1, 2]
+    (pair,) = [group for group in found if len(group.entries) == 2]
+    assert [entry.file for entry in pair.entries] == ["fast.record.json", "slow.record.json"]
+    assert len(groups(entries, protocol="fixed-budget")) == 1
+    assert [group.target for group in groups(entries, target=0.8)] == [0.8]
+    assert {group.hardware for group in groups(entries, hardware="a gpu")} == {"A GPU", "2 x A GPU"}
+
+
+def test_a_recipe_that_only_borrows_a_name_is_said_to_be_changed(tmp_path: Path) -> None:
+    changed = keep(tmp_path, "changed", record(name="laptop"))
+    assert read_entry(changed).recipe == "laptop (changed)"
+    laptop = replace(load_recipe("laptop"), seed=5, target=0.9)
+    accuracies = ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.91),)
+    assert read_entry(keep(tmp_path, "same", record(accuracies, name="laptop", recipe=laptop))).recipe == "laptop"
+
+
+def test_hardware_is_the_cpu_and_its_cores_where_there_is_no_gpu() -> None:
+    environment = record(cpu="Intel(R) Xeon(R) CPU  E5", cores=8).environment
+    assert hardware(environment) == "Intel Xeon E5, 8 cores, AVX512"
+
+
+def test_curve_is_the_mean_over_runs(tmp_path: Path) -> None:
+    entry = read_entry(keep(tmp_path, "one", record(((0.5, 0.91), (0.6, 0.93)))))
+    assert entry.curve() == [(10.0, pytest.approx(0.55)), (20.0, pytest.approx(0.92))]
+
+
+def test_what_others_published() -> None:
+    published, (curve,) = read_published(checkout())
+    assert len(published) == 11
+    assert [one.target for one in published] == sorted(one.target for one in published)
+    assert all(one.source.startswith("https://") for one in published)
+    assert published[0].seconds == 1.99
+    assert len(curve.points) == 24
+    assert curve.points[-1][1] == pytest.approx(0.9199)
+    assert next(seconds for seconds, accuracy in curve.points if accuracy >= 0.9) == pytest.approx(420, abs=10)
+
+
+def test_check_names_every_refused_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path, "good", record())
+    assert main(["leaderboard", "check", str(tmp_path)]) == 0
+    assert "good.record.json: holds: mine, 20.00 s, 3 runs" in capsys.readouterr().out
+    values = json.loads(to_json(record()))
+    values["summary"]["seconds"]["mean"] = 1.0
+    (tmp_path / "bad.record.json").write_text(json.dumps(values))
+    keep(tmp_path, "below", record(((0.5, 0.6),)))
+    assert main(["leaderboard", "check", str(tmp_path)]) == 2
+    streams = capsys.readouterr()
+    assert "good.record.json: holds" in streams.out
+    assert "bad.record.json: summary.seconds.mean: 1.0, but from the log follows 20.0" in streams.err
+    assert "below.record.json: runs.0: never reaches the target" in streams.err
+    assert "2 of 3 records refused" in streams.err
+    assert main(["leaderboard", "check", str(tmp_path / "none.json")]) == 2
+
+
+def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    keep(tmp_path, "one", record(name="[bold]mine[/bold]"))
+    keep(tmp_path, "below", record(((0.5, 0.6),)))
+    assert main(["leaderboard", "show", str(tmp_path)]) == 0
+    streams = capsys.readouterr()
+    assert "open, first-crossing, 0.9 on CIFAR-10, Machine, 2 cores, AVX512" in streams.out
+    assert "[bold]mine[/bold]" in streams.out  # as it stands, no markup
+    assert "left out" in streams.err
+    assert "airbench94, Muon" in streams.out
+    assert main(["leaderboard", "show", str(tmp_path), "--target", "0.95"]) == 0
+    out = capsys.readouterr().out
+    assert "no records to show" in out
+    assert "airbench95" in out
+    assert "airbench94" not in out
+
+
+def test_export_to_dawnbench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = keep(tmp_path, "one", record(name="../../mine"))
+    who = ["--author", "A. N. Other/..", "--author-email", "a@example.org", "--code-url", "https://example.org/code"]
+    assert main(["leaderboard", "export", str(file), "--dawnbench", str(tmp_path / "out"), *who]) == 0
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    stem = "a-n-other_mine-seed0_machine-2-cores-avx512_pytorch"
+    assert written[:2] == [f"{stem}.json", f"{stem}.tsv"]
+    assert len(written) == 6  # a pair a run
+    content = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+    assert set(content) == {
+        *("version", "author", "authorEmail", "framework", "codeURL"),
+        *("model", "hardware", "timestamp", "misc"),
+    }
+    assert content["timestamp"] == "2026-11-22"
+    lines = (tmp_path / "out" / f"{stem}.tsv").read_text().splitlines()
+    assert lines[0] == "epoch\thours\ttop1Accuracy"
+    epoch, hours, accuracy = lines[2].split("\t")
+    assert (epoch, float(hours) * 3600, float(accuracy)) == ("2", pytest.approx(20), 91)
+
+
+def test_markdown_leaves_nothing_of_a_record_to_be_markup(tmp_path: Path) -> None:
+    entry = read_entry(keep(tmp_path, "one", record(name="<img src=x> | [a](b)", cpu="`code` *b*")))
+    text = markdown(groups([entry]), [])
+    assert "<img" not in text
+    assert "&lt;img src=x&gt; \\| \\[a\\]\\(b\\)" in text
+    assert "\\`code\\` \\*b\\*" in text
+
+
+def test_the_committed_leaderboard_is_that_of_the_committed_records() -> None:
+    folder = checkout()
+    entries = [read_entry(file) for file in sorted((folder / "results").rglob("*.record.json"))]
+    assert (folder / "LEADERBOARD.md").read_text() == markdown(groups(entries), read_published(folder)[0])

@@ -1,0 +1,282 @@
+"""A record says only what its log bears out: every way of tampering with one is refused by file and field."""
+
+import copy
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from records import ENVIRONMENT, record
+
+from fastcifar.errors import InputError
+from fastcifar.measure.environment import environment
+from fastcifar.measure.record import Environment, recipe_hash, schema, to_json
+from fastcifar.measure.record_check import read_record, require_reached
+from fastcifar.recipe import Recipe
+
+Values = dict[str, Any]
+
+
+@pytest.fixture
+def values() -> Values:
+    """A good record's JSON."""
+    return json.loads(to_json(record()))
+
+
+def write(folder: Path, values: object) -> Path:
+    file = folder / "one.record.json"
+    file.write_text(values if isinstance(values, str) else json.dumps(values))
+    return file
+
+
+def test_a_good_record_is_read_back(tmp_path: Path, values: Values) -> None:
+    file = write(tmp_path, values)
+    found = read_record(file)
+    require_reached(found, file)
+    assert found == record()
+    assert found.summary.seconds is not None
+    assert found.summary.seconds.mean == 20.0  # two epochs of 10 s, evaluation not counted
+    assert found.summary.final_accuracy.mean == pytest.approx((0.91 + 0.92 + 0.9123) / 3)
+    assert found.summary.images_per_second.mean == pytest.approx(5000)
+
+
+def test_fixed_budget_counts_the_whole_recipe_and_its_last_evaluation() -> None:
+    found = record(((0.9, 0.911), (0.9, 0.912), (0.9, 0.913)), protocol="fixed-budget")
+    assert found.summary.seconds is not None
+    assert found.summary.seconds.mean == 21.0
+    assert found.summary.p is not None
+    assert found.summary.p < 0.01
+    assert found.summary.reached
+
+
+def test_the_schema_ships_and_is_the_programs() -> None:
+    shipped = json.loads((resources.files("fastcifar.measure") / "record.schema.json").read_text())
+    assert shipped == schema()
+    jsonschema.Draft202012Validator.check_schema(shipped)
+    jsonschema.validate(json.loads(to_json(record())), shipped)
+
+
+def test_the_environment_here_fits_a_record() -> None:
+    found = Environment.model_validate(environment())
+    assert set(Environment.model_fields) == set(ENVIRONMENT)
+    assert found.cores >= 1
+
+
+def put(path: str, value: Any) -> Callable[[Values], None]:
+    def change(values: Values) -> None:
+        *folders, last = path.split(".")
+        place: Any = values
+        for part in folders:
+            place = place[int(part) if isinstance(place, list) else part]
+        place[int(last) if isinstance(place, list) else last] = value
+
+    return change
+
+
+def drop(path: str) -> Callable[[Values], None]:
+    def change(values: Values) -> None:
+        *folders, last = path.split(".")
+        place: Any = values
+        for part in folders:
+            place = place[int(part) if isinstance(place, list) else part]
+        del place[int(last) if isinstance(place, list) else last]
+
+    return change
+
+
+TAMPERINGS: list[tuple[Callable[[Values], None], str]] = [
+    (put("summary.seconds.mean", 9.0), "summary.seconds.mean: 9.0, but from the log follows 20.0"),
+    (put("summary.seconds", None), "summary.seconds: None, but from the log follows"),
+    (put("summary.seconds.low", 0.0), "summary.seconds.low: 0.0"),
+    (put("summary.final_accuracy.mean", 0.99), "summary.final_accuracy.mean: 0.99"),
+    (put("summary.images_per_second.mean", 9e9), "summary.images_per_second.mean"),
+    (put("summary.runs", 30), "summary.runs: 30, but from the log follows 3"),
+    (put("summary.p", 0.001), "summary.p: 0.001"),
+    (put("summary.reached", False), "summary.reached: False, but from the log follows True"),
+    (put("runs.1.epochs.0.train_seconds", 5.0), "runs.1.epochs.0.images_per_second: 5000; by its seconds it is 10000"),
+    (put("runs.1.epochs.0.train_seconds", -10.0), "runs.1.epochs.0.train_seconds: input should be greater than 0"),
+    (put("runs.1.epochs.0.eval_seconds", -1.0), "runs.1.epochs.0.eval_seconds: input should be greater"),
+    (put("runs.0.wall_seconds", 3.0), "runs.0.wall_seconds: 3 s, but its epochs took 22 s"),
+    (put("runs.2.started", "2026-11-21T00:00:00+00:00"), "runs.2.started: 2026-11-21T00:00:00+00:00 is before"),
+    (put("runs.2.started", "2026-13-99T00:00:00+00:00"), "runs.2.started"),
+    (put("runs.2.started", "yesterday"), "runs.2.started: string should match"),
+    (
+        put("runs.0.epochs.1.test_accuracy", 1.5),
+        "runs.0.epochs.1.test_accuracy: input should be less than or equal to 1",
+    ),
+    (put("runs.0.epochs.1.test_accuracy", -0.1), "runs.0.epochs.1.test_accuracy: input should be greater"),
+    (put("runs.0.epochs.1.test_accuracy", 0.91234567), "runs.0.epochs.1.test_accuracy: 0.91234567 of 10,000 images"),
+    (put("runs.0.epochs.1.test_accuracy", 0.93), "summary.final_accuracy.mean"),
+    (put("runs.0.epochs.1.epoch", 7), "runs.0.epochs.1.epoch: 7 stands where 2 belongs"),
+    (drop("runs.0.epochs.0"), "runs.0.epochs: 1 epochs; the recipe has 2"),
+    (drop("runs.1"), "runs.1.seed: 2; the recipe's seeds go on from 0: 1"),
+    (put("runs.1.seed", 0), "runs.1.seed: 0; the recipe's seeds"),
+    (put("runs", []), "runs: list should have at least 1 item"),
+    (put("target", 0.5), "target: 0.5 is not the recipe's 0.9"),
+    (put("recipe.schedule.max_lr", 0.1), "recipe_hash: is not that of the recipe, which is sha256:"),
+    (put("recipe.momentum", 0.9), "recipe.momentum"),
+    (put("recipe_hash", "sha256:0"), "recipe_hash: is not that of the recipe"),
+    (put("recipe", None), "recipe_hash: there is no recipe"),
+    (put("images.train", 1_000_000), "images.train: 1,000,000 images; by the recipe it is 50,000"),
+    (put("images.test", 100), "images.test: 100 images; by the recipe it is 10,000"),
+    (put("schema_version", 2), "schema_version: 2 is unknown; this fastcifar reads version 1"),
+    (put("schema_version", True), "schema_version: True is unknown"),
+    (drop("schema_version"), "schema_version: None is unknown"),
+    (put("protocol", "best-of-many"), "protocol: input should be 'first-crossing' or 'fixed-budget'"),
+    (put("note", "trust me"), "note: extra inputs are not permitted"),
+    (drop("environment.torch"), "environment.torch: field required"),
+    (put("environment.cpu", "a\x1b[2Jb"), "environment.cpu: string should match pattern"),
+    (put("environment.cpu", "a\u202eb"), "environment.cpu: string should match pattern"),
+    (put("name", "x" * 100_000), "name: string should have at most"),
+    (put("environment.memory_gib", "24"), "environment.memory_gib: input should be a valid number"),
+]
+
+
+@pytest.mark.parametrize(("tamper", "complaint"), TAMPERINGS, ids=[complaint[:50] for _, complaint in TAMPERINGS])
+def test_tampering_is_refused_by_name(
+    tmp_path: Path, values: Values, tamper: Callable[[Values], None], complaint: str
+) -> None:
+    tamper(values)
+    file = write(tmp_path, values)
+    with pytest.raises(InputError) as refusal:
+        read_record(file)
+    assert str(refusal.value).startswith(f"{file}: {complaint}")
+    assert "\n" not in str(refusal.value)
+    assert str(refusal.value).isprintable()
+
+
+def test_a_recipe_out_of_range_is_refused_though_its_hash_is_right(tmp_path: Path, values: Values) -> None:
+    values["recipe"]["schedule"]["peak_epoch"] = 90.0
+    values["recipe_hash"] = recipe_hash(values["recipe"])
+    with pytest.raises(InputError, match=r"recipe\.schedule\.peak_epoch: 90 is past the end of 2 epochs"):
+        read_record(write(tmp_path, values))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "not a JSON file"),
+        ("{", "not a JSON file"),
+        ("[" * 100_000, "not a JSON file: nested too deeply"),
+        ("[]", "not a record: a JSON object is needed"),
+        ('{"schema_version": 1, "schema_version": 1}', "not a JSON file: a name stands twice in one object"),
+        ('{"schema_version": NaN}', "not a JSON file: NaN is no JSON number"),
+    ],
+)
+def test_what_is_no_record_is_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        read_record(write(tmp_path, text))
+    assert complaint in str(refusal.value)
+
+
+def test_a_number_past_every_float_is_refused(tmp_path: Path, values: Values) -> None:
+    text = json.dumps(values).replace('"setup_seconds": 1.0', '"setup_seconds": 1e999', 1)
+    with pytest.raises(InputError, match=r"runs\.0\.setup_seconds"):
+        read_record(write(tmp_path, text))
+
+
+def test_files_that_are_too_large_or_no_files(tmp_path: Path) -> None:
+    large = tmp_path / "large.json"
+    with large.open("wb") as file:
+        file.truncate(2**30)  # a hole: a gigabyte that takes no place
+    with pytest.raises(InputError, match="1,024 MiB; a record has at most 16"):
+        read_record(large)
+    with pytest.raises(InputError, match="is not a file"):
+        read_record(tmp_path)
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_record(tmp_path / "none.json")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is not a file"):
+        read_record(tmp_path / "pipe")
+
+
+def test_a_claim_below_its_target_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, json.loads(to_json(record(((0.5, 0.91), (0.5, 0.89))))))
+    with pytest.raises(InputError, match=r"runs\.1: never reaches the target of 90\.00%; its best is 89\.00%"):
+        require_reached(read_record(file), file)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "complaint"),
+    [
+        (((0.9, 0.91),), r"summary\.p: no p, which takes two runs"),
+        (((0.9, 0.91), (0.9, 0.88)), r"summary\.final_accuracy\.mean: 89\.500% is below the target"),
+        (((0.9, 0.93), (0.9, 0.88)), r"summary\.p: p = 0\.\d+; fixed-budget needs p < 0\.01"),
+    ],
+)
+def test_a_claim_above_its_p_is_refused(tmp_path: Path, accuracies: Any, complaint: str) -> None:
+    file = write(tmp_path, json.loads(to_json(record(accuracies, protocol="fixed-budget"))))
+    with pytest.raises(InputError, match=complaint):
+        require_reached(read_record(file), file)
+
+
+def test_a_run_may_stop_at_its_target_and_nowhere_else(tmp_path: Path) -> None:
+    recipe = replace(Recipe(), epochs=4, stop_at_target=True, schedule=replace(Recipe().schedule, peak_epoch=1))
+    read_record(write(tmp_path, json.loads(to_json(record(((0.5, 0.91), (0.5, 0.6, 0.92)), recipe=recipe)))))
+    for accuracies in ((0.5, 0.8), (0.91, 0.92)):
+        file = write(tmp_path, json.loads(to_json(record((accuracies,), recipe=recipe))))
+        with pytest.raises(InputError, match=r"runs\.0\.epochs: 2 epochs; the recipe has 4"):
+            read_record(file)
+
+
+def numbers(values: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the figures are from which the record's claim follows, or that follow from it."""
+    if isinstance(values, dict):
+        return [found for key, one in values.items() for found in numbers(one, (*path, key))]
+    if isinstance(values, list):
+        return [found for key, one in enumerate(values) for found in numbers(one, (*path, key))]
+    return [path] if isinstance(values, int | float) and not isinstance(values, bool) else []
+
+
+# What no other figure of a record is bound to: changing it claims nothing. Nor does the accuracy of an epoch that is
+# neither the last nor at the target.
+FREE = {"setup_seconds", "train_loss", "train_accuracy", "test_loss", "learning_rate", "eval_seconds", "wall_seconds"}
+BOUND = [
+    path
+    for path in numbers(json.loads(to_json(record())))
+    if path[0] != "environment" and not FREE & set(path) and path[2:] != ("epochs", 0, "test_accuracy")
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from(BOUND),
+    factor=st.floats(0.5, 2).filter(lambda factor: not math.isclose(factor, 1, rel_tol=1e-3)),
+)
+def test_no_bound_figure_can_be_changed(tmp_path: Path, path: tuple[Any, ...], factor: float) -> None:
+    values = json.loads(to_json(record()))
+    tampered = copy.deepcopy(values)
+    place = tampered
+    for part in path[:-1]:
+        place = place[part]
+    old = place[path[-1]]
+    place[path[-1]] = round(old * factor) if isinstance(old, int) else old * factor
+    if tampered == values:
+        return
+    with pytest.raises(InputError):
+        read_record(write(tmp_path, tampered))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    junk=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    )
+)
+def test_junk_is_refused_in_one_line(tmp_path: Path, junk: Any) -> None:
+    good = json.loads(to_json(record()))
+    for values in (junk, {"schema_version": 1, "runs": junk}, {**good, "runs": junk}, {**good, "recipe": junk}):
+        if values == good or (isinstance(values, dict) and values.get("recipe", good["recipe"]) is None):
+            continue
+        with pytest.raises(InputError) as refusal:
+            read_record(write(tmp_path, values))
+        assert "\n" not in str(refusal.value)

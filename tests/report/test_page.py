@@ -1,0 +1,430 @@
+"""The leaderboard's page, in a real browser where there is one."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution
+from fastcifar.measure.leaderboard import Curve, Group, Published, groups, read_entry
+from fastcifar.measure.record import Environment, Epoch, Images, Record, Run, make_record, to_json
+from fastcifar.recipe import Model, Recipe
+from fastcifar.report.page import write_page
+
+CPU = "AMD EPYC 9R14 96-Core Processor"
+GPU = "NVIDIA H100 80GB HBM3"
+HOSTILE = ("<script>alert(1)</script>", "</script>", '"><img src=x onerror=alert(1)>')
+PUBLISHED = [
+    Published("airbench94", 3.29, 0.94, "NVIDIA A100", 2024, "https://github.com/KellerJordan/cifar10-airbench"),
+    Published("DAWNBench, how to train your ResNet", 26.0, 0.94, "NVIDIA V100", 2018, "https://myrtle.ai/learn"),
+    Published("a thesis", 420.0, 0.9, "unnamed cloud GPU", 2023, "javascript:alert(1)"),
+]
+CURVES = [
+    Curve("the reference log", "https://example.org/log", [(24.5 * n, 0.93 - 0.5 / n) for n in range(1, 25)]),
+    Curve("another log", "https://example.org/other", [(3.0 * n, 0.95 - 0.4 / n) for n in range(1, 9)]),
+]
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+
+
+def record(
+    name: str,
+    *,
+    epoch_seconds: float,
+    epochs: int = 8,
+    final: float = 0.905,
+    runs: int = 3,
+    recipe: Recipe | None = None,
+    protocol: Any = "first-crossing",
+    loader: Any = "dali",
+    **environment: Any,
+) -> Record:
+    """A made-up record that holds: its accuracy rises to `final`, each run a little slower and better than the last."""
+    target = 0.9 if recipe is None else recipe.target
+    made = []
+    for number in range(runs):
+        log = []
+        for epoch in range(1, epochs + 1):
+            spent = epoch_seconds * (1 + 0.01 * number + 0.03 * (epoch == 1))
+            accuracy = final - 0.45 * (1 - epoch / epochs) ** 2 + 0.0002 * number
+            log.append(
+                Epoch(
+                    epoch=epoch,
+                    train_seconds=spent,
+                    eval_seconds=spent / 10,
+                    train_loss=2 / epoch,
+                    train_accuracy=accuracy * 0.99,
+                    test_loss=1.8 / epoch,
+                    test_accuracy=round(accuracy * 10_000) / 10_000,
+                    learning_rate=0.01 / epoch,
+                    images_per_second=50_000 / spent,
+                )
+            )
+        wall = sum(epoch.train_seconds + (epoch.eval_seconds or 0) for epoch in log) + 1
+        started = f"2026-11-{20 + number:02}T10:00:00+00:00"
+        made.append(Run(seed=number, started=started, setup_seconds=12.5, wall_seconds=wall, epochs=log))
+    machine: dict[str, Any] = dict.fromkeys(Environment.model_fields)
+    machine |= {"fastcifar": "0.1.0", "torch": "2.15.0", "python": "3.11.2", "os": "Linux-6.1", "cpu": CPU, "cores": 2}
+    machine |= {"threads": 2, "cpu_capability": "AVX512", "memory_gib": 15.4, "gpus": 0, **environment}
+    return make_record(
+        program="fastcifar 0.1.0" if recipe else "rival.py",
+        name=name,
+        protocol=protocol,
+        target=target,
+        recipe=recipe,
+        execution=Execution("cpu", loader, "bfloat16", "off") if recipe else None,
+        images=Images(train=50_000, test=10_000),
+        environment=machine,
+        runs=made,
+    )
+
+
+def grouped(folder: Path, records: Sequence[Record]) -> list[Group]:
+    """The records as the leaderboard reads them from files."""
+    entries = []
+    for number, one in enumerate(records):
+        path = folder / f"{number}-{one.recipe_hash is not None}.record.json"
+        path.write_bytes(to_json(one))
+        entries.append(read_entry(path))
+    return groups(entries)
+
+
+def samples() -> list[Record]:
+    """Six records in three groups: open on a CPU (3), closed on a GPU (2), closed by fixed-budget on the GPU (1)."""
+    small, seed = Recipe(epochs=8, model=Model(width=16, conv_bias=False)), Recipe(epochs=24)
+    on_gpu: dict[str, Any] = {
+        "epochs": 24,
+        "gpu": GPU,
+        "gpus": 1,
+        "cpu": "Intel Xeon",
+        "cuda": "13.0",
+        "driver": "580.1",
+    }
+    return [
+        record("small", epoch_seconds=29.6, recipe=small),
+        record("narrow", epoch_seconds=21.3, recipe=replace(small, label_smoothing=0.1), loader="fused", runs=5),
+        record("rival", epoch_seconds=55.0, epochs=6, runs=1),
+        record("seed", epoch_seconds=1.31, recipe=seed, final=0.914, **on_gpu),
+        record("seed", epoch_seconds=1.12, recipe=seed, final=0.913, loader="fused", runs=1, **on_gpu),
+        record("seed", epoch_seconds=1.12, recipe=seed, final=0.913, protocol="fixed-budget", runs=10, **on_gpu),
+    ]
+
+
+@pytest.fixture(scope="module")
+def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    return write_page(folder / "site", grouped(folder, samples()), PUBLISHED, CURVES)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not here")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no browser on this machine (chromium or google-chrome)")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a file, with options for the browser's context; holds it to be quiet: no error, no dialog, no request."""
+    said: list[str] = []
+    contexts = []
+
+    def opened(path: Path, **options: Any) -> Any:
+        context = browser.new_context(**{"viewport": DESKTOP, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
+        page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: request.url == path.as_uri() or said.append(f"request: {request.url}"))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def names(page: Any, table: int = 0) -> list[str]:
+    """The visible entries of a group's table, in their order."""
+    return page.locator(".group").nth(table).locator(".entry:visible th").all_inner_texts()  # type: ignore[no-any-return]
+
+
+def point_of(page: Any, curve: str, point: int) -> tuple[float, float]:
+    """Where in the window a curve's point is."""
+    x, y = page.evaluate(
+        """([id, point]) => {
+            const line = document.querySelector(`g[data-curve="${id}"] .line`);
+            const pairs = line.getAttribute("d").slice(1).split("L").map((pair) => pair.split(",").map(Number));
+            const at = new DOMPoint(...pairs.at(point)).matrixTransform(line.getScreenCTM());
+            return [at.x, at.y];
+        }""",
+        [curve, point],
+    )
+    return x, y
+
+
+def test_one_file_that_loads_nothing_and_runs_only_its_script(sample_page: Path) -> None:
+    text = sample_page.read_text()
+    assert [path.name for path in sample_page.parent.iterdir()] == ["index.html"]
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy[1]
+    for tag in ("script", "style"):
+        inline = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert len(inline) == 1
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()}'" in policy[1]
+    assert re.findall(r'(?:src|href)="(?!data:)', text) == []
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path, sample_page: Path) -> None:
+    assert (
+        write_page(tmp_path, grouped(tmp_path, samples()), PUBLISHED, CURVES).read_bytes() == sample_page.read_bytes()
+    )
+
+
+def test_the_data_are_the_records(tmp_path: Path) -> None:
+    one = samples()[3]
+    (group,) = grouped(tmp_path, [one])
+    text = write_page(tmp_path, [group], [], []).read_text()
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', text)
+    assert block is not None
+    (entry,) = json.loads(block[1])["groups"][0]["entries"]
+    assert entry["seconds"]["mean"] == one.summary.seconds.mean  # type: ignore[union-attr]
+    assert entry["recipe_hash"] == one.recipe_hash
+    assert "epochs = 24" in entry["toml"]
+    assert [len(run["epochs"]) for run in entry["runs"]] == [24] * 3
+    assert entry["runs"][0]["epochs"][1][1] == pytest.approx(one.runs[0].epochs[1].train_seconds, rel=1e-5)
+    assert entry["environment"]["gpu"] == GPU
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"index\.html: cannot be written: No such file or directory$"):
+        write_page(tmp_path / "not" / "there", [], [], [])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written: File exists$"):
+        write_page(tmp_path / "file", [], [], [])
+
+
+def hostile_page(folder: Path) -> Path:
+    """Markup wherever a record has text, a template's placeholder too."""
+    small = Recipe(epochs=8, model=Model(width=16))
+    records = [record(text, epoch_seconds=9, recipe=small, cpu=text, os=text, compiler=text) for text in HOSTILE]
+    records.append(record("$data $policy", epoch_seconds=8))
+    published = [Published(text, 1.0, 0.9, text, 2020, text) for text in HOSTILE]
+    return write_page(folder, grouped(folder, records), published, [Curve(text, text, [(1, 0.5)]) for text in HOSTILE])
+
+
+def test_text_from_a_record_is_no_markup(tmp_path: Path) -> None:
+    text = hostile_page(tmp_path).read_text()
+    assert "alert(1)" in text
+    assert "<script>alert" not in text
+    assert "<img" not in text
+    assert text.count("</script") == 2
+    assert "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e" in text
+    assert '"$data $policy"' in text
+
+
+def test_text_from_a_record_is_shown_as_text(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    page = visit(hostile_page(tmp_path))
+    for button in page.locator(".open").all():
+        button.click()
+    for number in range(len(HOSTILE)):
+        page.mouse.move(*point_of(page, f"record-{number}", -1))
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+    assert sorted(page.locator(".open").all_inner_texts()) == sorted([*HOSTILE, "$data $policy"])
+    for text in HOSTILE:
+        assert page.get_by_text(text, exact=True).count() >= 5
+
+
+def test_a_column_sorts_its_own_table(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    cpu = page.locator(".group").filter(has_text="EPYC")
+    assert page.locator(".group").count() == 3
+    before = page.locator(".group").nth(1).inner_text()
+    shown = cpu.locator(".entry th")
+    assert shown.all_inner_texts() == ["narrow", "small", "rival"]
+    heading = cpu.get_by_role("columnheader", name="seconds 95")
+    heading.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    heading.get_by_role("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert shown.all_inner_texts() == ["rival", "small", "narrow"]
+    assert cpu.locator(".entry .rank").all_inner_texts() == ["3", "2", "1"]
+    cpu.get_by_role("columnheader", name="recipe").get_by_role("button").click()
+    assert shown.all_inner_texts() == ["narrow", "rival", "small"]
+    assert cpu.locator("[aria-sort]").all_inner_texts() == ["recipe"]
+    chance = cpu.get_by_role("columnheader", name="p", exact=True).get_by_role("button")
+    chance.click()
+    assert shown.all_inner_texts()[-1] == "rival"  # one run has no p
+    chance.click()
+    assert shown.all_inner_texts()[-1] == "rival"
+    assert page.locator(".group").nth(1).inner_text() == before
+
+
+def test_published_results_sort_and_link_to_web_pages_only(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    published = page.locator("#published")
+    published.get_by_role("columnheader", name="year").get_by_role("button").click()
+    assert [text.split(",")[0] for text in published.locator("tbody th").all_inner_texts()] == [
+        "DAWNBench",
+        "a thesis",
+        "airbench94",
+    ]
+    links = published.locator("a")
+    assert sorted(link.get_attribute("href") for link in links.all()) == [PUBLISHED[0].source, PUBLISHED[1].source]
+    assert {link.get_attribute("rel") for link in links.all()} == {"noopener noreferrer"}
+    assert published.get_by_text("javascript:alert(1)").count() == 1
+
+
+def test_filters_hide_rows_tables_and_curves(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    assert page.locator("#found").inner_text() == "6 records"
+    page.get_by_label("Protocol").select_option("fixed-budget")
+    assert [names(page, table) for table in range(3)] == [[], ["seed"], []]
+    assert page.locator(".group:visible").count() == 1
+    assert page.locator("#found").inner_text() == "1 of 6 records"
+    assert page.locator("svg .curve:not(.published-curve)").count() == 1
+    page.get_by_role("button", name="Show all").click()
+    page.locator("#text").fill("fused EPYC")
+    assert page.locator(".entry:visible th").all_inner_texts() == ["narrow"]
+    page.get_by_label("Division").select_option("closed")
+    assert page.locator(".group:visible").count() == 0
+    assert page.get_by_text("No record matches").is_visible()
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_label("Target").select_option("0.94")
+    assert page.locator("#published tbody:visible").count() == 2
+    assert page.locator(".entry:visible").count() == 0
+    page.get_by_role("button", name="Show all").click()
+    page.get_by_label("Hardware").select_option(GPU)
+    assert page.locator(".entry:visible").count() == 3
+
+
+def test_pointing_at_a_curve_or_a_row_lights_both(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    row = page.locator("tr.entry").filter(has_text="narrow")
+    curve = str(row.get_attribute("data-curve"))
+    tip = page.locator(".tip")
+    page.locator("#chart").scroll_into_view_if_needed()
+    page.mouse.move(*point_of(page, curve, 2))
+    assert page.locator("tr.entry.on").all_inner_texts() == [row.inner_text()]
+    assert page.locator(".curve.on").get_attribute("data-curve") == curve
+    assert "narrow, fused" in tip.inner_text()
+    assert re.search(r"epoch 3 · 65\.8\d s · \d\d\.\d\d\u00a0%", tip.inner_text())
+    page.mouse.move(*point_of(page, "log-0", -1))
+    assert "the reference log" in tip.inner_text()
+    assert "published, not measured here" in tip.inner_text()
+    assert page.locator("tr.entry.on").count() == 0
+    page.mouse.move(1, 1)
+    assert not tip.is_visible()
+    row.hover()
+    assert page.locator(".curve.on").get_attribute("data-curve") == curve
+    assert "epoch 8" in tip.inner_text()
+
+
+def test_a_click_pins_a_curve(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    row = page.locator("tr.entry").filter(has_text="small")
+    curve = str(row.get_attribute("data-curve"))
+    page.locator("#chart").scroll_into_view_if_needed()
+    page.mouse.click(*point_of(page, curve, 1))
+    page.mouse.move(1, 1)
+    assert "epoch 2" in page.locator(".tip").inner_text()
+    assert "pinned" in row.get_attribute("class")
+    page.keyboard.press("Escape")
+    assert not page.locator(".tip").is_visible()
+    row.locator("td").nth(2).click()
+    page.mouse.move(1, 1)
+    assert page.locator(".curve.pinned").get_attribute("data-curve") == curve
+    row.locator("td").nth(2).click()
+    assert page.locator(".curve.pinned").count() == 0
+
+
+def test_the_chart_by_keyboard(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    button = page.locator(".legend button").filter(has_text="rival")
+    button.focus()
+    tip = page.locator(".tip")
+    assert "epoch 6" in tip.inner_text()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.locator("h1").click()
+    assert button.get_attribute("aria-pressed") == "true"
+    assert "rival, its own\nepoch 5" in tip.inner_text()
+    page.keyboard.press("Escape")
+    assert button.get_attribute("aria-pressed") == "false"
+    page.get_by_label("log", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".plot svg").get_by_text("linear scale").count() == 1
+
+
+def test_a_row_opens_by_keyboard(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    row = page.locator("tr.entry").filter(has_text="narrow")
+    button = row.get_by_role("button")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    details = page.locator(f"#{button.get_attribute('aria-controls')}")
+    text = details.inner_text()
+    for part in ("label_smoothing = 0.1", "sha256:", "1-True.record.json", "AVX512", "bfloat16", CPU):
+        assert part in text
+    assert details.locator("details").count() == 5
+    details.locator("summary").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert details.locator("details").nth(1).locator("tbody tr:visible").count() == 8
+    button.focus()
+    page.keyboard.press("Space")
+    assert not details.is_visible()
+
+
+def test_a_phone_does_not_scroll_sideways(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page, viewport=PHONE)
+    for button in page.locator(".open").all():
+        button.click()
+    page.locator("summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator(".details").first.bounding_box()["width"] <= 360
+    assert page.locator(".scroll:not([tabindex='0'][role='group'][aria-labelledby])").count() == 0
+
+
+def test_nothing_to_show(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    page = visit(write_page(tmp_path / "new", [], [], []))
+    assert page.get_by_text("No record is here yet").is_visible()
+    assert not any(page.locator(f"#{part}").is_visible() for part in ("filters", "chart", "published"))
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing_in_light_and_dark(
+    sample_page: Path, visit: Callable[..., Any], viewport: dict[str, int]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not here").Axe()
+    page = visit(sample_page, viewport=viewport, color_scheme="light", reduced_motion="reduce")
+    page.locator(".open").first.click()
+    page.locator("summary").first.click()
+    page.locator(".legend button").first.click()
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        found = axe.run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+    assert len(grounds) == 2
