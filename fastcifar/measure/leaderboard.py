@@ -59,7 +59,7 @@ class Group:
 
     def title(self) -> str:
         """One line that says what the entries have in common."""
-        return f"{self.division}, {self.protocol}, {self.target:.4g} on {self.data}, {self.hardware}"
+        return f"{self.division}, {self.protocol}, {100 * self.target:.4g} % on {self.data}, {self.hardware}"
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,14 @@ def _data(record: Record) -> str:
 
 
 def _recipe_name(record: Record) -> str:
-    """The recipe's name; one that shares a shipped recipe's name and not its fields is said to be changed."""
-    if record.recipe is None or record.name not in shipped_recipes():
-        return record.name
-    same = _compared(record.recipe) == _compared(load_recipe(record.name))
-    return record.name if same else f"{record.name} (changed)"
+    """The recipe's name; one that shares a shipped recipe's name and not its fields is said to be changed. A rival's
+    program is named before it."""
+    name = record.name
+    if record.recipe is not None and name in shipped_recipes():
+        same = _compared(record.recipe) == _compared(load_recipe(name))
+        name = name if same else f"{name} (changed)"
+    rival = not record.program.startswith("fastcifar ") and record.program != name
+    return f"{record.program}: {name}" if rival else name
 
 
 def _compared(recipe: Recipe) -> dict[str, Any]:

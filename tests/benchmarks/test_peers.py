@@ -15,6 +15,7 @@ from benchmarks.peers import airbench, hlb_cifar10, peers, plain_pytorch
 from benchmarks.peers.airbench import Airbench
 from benchmarks.peers.hlb_cifar10 import HlbCifar10
 from benchmarks.peers.plain_pytorch import PlainPytorch, PlainResNet
+from fastcifar.cli import main
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
@@ -377,3 +378,21 @@ def test_ratios() -> None:
 
 def test_every_rival_has_a_name_of_its_own() -> None:
     assert [rival.name for rival in peers()] == ["plain_pytorch", "airbench", "hlb-CIFAR10"]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a person runs it: two programs, the ratios, why the others did not run, and a record each."""
+    monkeypatch.setenv("COLUMNS", "120")
+    toy = ["--dataset", "synthetic", "--limit-train", "200", "--limit-test", "100", "--width", "4", "--epochs", "1"]
+    toy += ["--batch-size", "64", "--device", "cpu", "--loader", "dali", "--target", "0.01"]
+    out = tmp_path / "records"
+    assert main(["bench", "peers", "--recipe", "laptop", *toy, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "run 1/1: fastcifar" in printed
+    assert "airbench did not run: " in printed
+    for name in ("fastcifar", "plain_pytorch"):
+        record = read_record(out / f"{name}.record.json")
+        assert record.recipe is not None
+        assert (record.target, record.recipe.model.width) == (0.01, 4)
+    assert main(["bench", "peers", "--peer", "nobody=."]) == 2
+    assert "--peer nobody=.: no such rival; there are airbench, hlb-CIFAR10" in capsys.readouterr().err

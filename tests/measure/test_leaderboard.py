@@ -111,7 +111,7 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     keep(tmp_path, "below", record(((0.5, 0.6),)))
     assert main(["leaderboard", "show", str(tmp_path)]) == 0
     streams = capsys.readouterr()
-    assert "open, first-crossing, 0.9 on CIFAR-10, Machine, 2 cores, AVX512" in streams.out
+    assert "open, first-crossing, 90 % on CIFAR-10, Machine, 2 cores, AVX512" in streams.out
     assert "[bold]mine[/bold]" in streams.out  # as it stands, no markup
     assert "left out" in streams.err
     assert "airbench94, Muon" in streams.out

@@ -18,6 +18,7 @@ from records import ENVIRONMENT, record
 
 from fastcifar.errors import InputError
 from fastcifar.measure.environment import environment
+from fastcifar.measure.leaderboard import checkout
 from fastcifar.measure.record import Environment, recipe_hash, schema, to_json
 from fastcifar.measure.record_check import read_record, require_reached
 from fastcifar.recipe import Recipe
@@ -280,3 +281,55 @@ def test_junk_is_refused_in_one_line(tmp_path: Path, junk: Any) -> None:
         with pytest.raises(InputError) as refusal:
             read_record(write(tmp_path, values))
         assert "\n" not in str(refusal.value)
+
+
+REAL = checkout() / "results" / "2026-11-22-laptop-AMD-EPYC-2-cores.record.json"
+REAL_TAMPERINGS = [
+    ("summary.seconds.mean", 99.0),
+    ("summary.seconds.low", 1.0),
+    ("summary.final_accuracy.mean", 0.95),
+    ("summary.final_accuracy.high", 0.99),
+    ("summary.images_per_second.mean", 1e6),
+    ("summary.runs", 100),
+    ("summary.p", 0.0),
+    ("summary.reached", False),
+    ("target", 0.94),
+    ("protocol", "fixed-budget"),
+    ("recipe.epochs", 24),
+    ("recipe.augmentation.cutout", 8),
+    ("recipe_hash", "sha256:" + 64 * "0"),
+    ("images.train", 25_000),
+    ("runs.0.seed", 5),
+    ("runs.0.epochs.7.test_accuracy", 0.95),
+    ("runs.0.epochs.3.train_seconds", 1.0),
+    ("runs.1.epochs.7.epoch", 9),
+    ("runs.1.wall_seconds", 1.0),
+    ("runs.2.started", "2020-01-01T00:00:00+00:00"),
+    ("runs.2.epochs.0.images_per_second", 1e9),
+    ("runs.2.epochs.0.test_accuracy", 7),
+    ("schema_version", 0),
+    ("environment.cores", -1),
+]
+
+
+def test_the_committed_record_holds() -> None:
+    require_reached(read_record(REAL), REAL)
+
+
+@pytest.mark.parametrize(("field", "value"), REAL_TAMPERINGS, ids=[field for field, _ in REAL_TAMPERINGS])
+def test_tampering_with_the_committed_record_is_refused(tmp_path: Path, field: str, value: Any) -> None:
+    values = json.loads(REAL.read_bytes())
+    put(field, value)(values)
+    file = write(tmp_path, values)
+    with pytest.raises(InputError) as refusal:
+        read_record(file)
+    said = str(refusal.value).removeprefix(f"{file}: ")
+    # The field itself, or the first figure that does not follow from it any more.
+    follows = {
+        "protocol": "summary.seconds.mean",
+        "recipe.epochs": "recipe_hash",
+        "recipe.augmentation.cutout": "recipe_hash",
+        "runs.0.epochs.7.test_accuracy": "summary.final_accuracy.mean",
+        "runs.0.epochs.3.train_seconds": "runs.0.epochs.3.images_per_second",
+    }
+    assert said.startswith(f"{follows.get(field, field)}: ")
