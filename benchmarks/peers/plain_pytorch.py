@@ -131,8 +131,7 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
     model = PlainResNet(recipe.model).to(device)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     optimizer = torch.optim.Adam(
-        model.parameters(),
-        lr=recipe.schedule.max_lr,
+        model.parameters(),  # the schedule sets the rate
         betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
         eps=recipe.optimizer.eps,
         weight_decay=recipe.optimizer.weight_decay,

@@ -74,8 +74,9 @@ class RunDirectory:
         execution: Execution,
         dataset: Dataset,
         environment: dict[str, Any],
+        lr_range: dict[str, Any] | None = None,
     ) -> None:
-        """Write down what is going to be trained, how, and where."""
+        """Write down what is going to be trained, how, and where; `lr_range` is what a range test found."""
         self._run = {
             "format": 1,
             "recipe_name": recipe_name,
@@ -88,6 +89,7 @@ class RunDirectory:
             },
             "environment": environment,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({"lr_range": lr_range} if lr_range else {}),
         }
         self._write_run("running")
         write_whole(self.path / f"{recipe_name}.toml", to_toml(recipe).encode())

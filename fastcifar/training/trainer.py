@@ -1,7 +1,9 @@
 """The training loop: a recipe, a data set and an execution in; a log line an epoch and a result out."""
 
+import copy
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Protocol
 
@@ -61,8 +63,7 @@ class Trainer:
             torch.backends.cudnn.benchmark = True  # every shape but the last batch's is the same
         self.model = ResNet(recipe.model).to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=recipe.schedule.max_lr,
+            self.model.parameters(),  # the schedule sets the rate
             betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
             eps=recipe.optimizer.eps,
             weight_decay=recipe.optimizer.weight_decay,
@@ -193,6 +194,38 @@ class Trainer:
         self.model.load_state_dict(weights)
         self.optimizer.state.clear()
         self._step.scaler.load_state_dict(scale)
+
+    def losses_at(self, rates: Sequence[float], stop: Callable[[float], bool]) -> list[float]:
+        """The losses of a step at each of the learning `rates`, in turn from here, up to one of which `stop` is true.
+
+        The batches are those of epoch 1, then of the next ones. Afterwards weights, batch statistics, optimizer,
+        gradient scale and random number generators are as before, bit for bit.
+        """
+        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        optimizer = copy.deepcopy(self.optimizer.state_dict())
+        scale, training = self._step.scaler.state_dict(), self.model.training
+        plans = (
+            draw_plan(self._total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch)
+            for epoch in itertools.count()
+        )
+        batches = (batch for plan in plans for batch in self._loader.batches(plan[: self.images_per_epoch]))
+        losses: list[float] = []
+        self.model.train()
+        try:
+            with torch.random.fork_rng():
+                for rate, (images, labels) in zip(rates, batches, strict=False):
+                    for group in self.optimizer.param_groups:
+                        group["lr"] = rate
+                    losses.append(self._step(images, labels)[0].item())
+                    if stop(losses[-1]):
+                        break
+        finally:
+            batches.close()
+            self.model.load_state_dict(weights)
+            self.model.train(training)
+            self.optimizer.load_state_dict(optimizer)
+            self._step.scaler.load_state_dict(scale)
+        return losses
 
 
 def _require_finite(losses: Tensor, epoch: int, rates: list[float]) -> None:

@@ -1,0 +1,162 @@
+"""The learning-rate range test: the rate rises step by step, and how the loss falls says how high it may go.
+
+Leslie N. Smith, *Cyclical Learning Rates for Training Neural Networks*, arXiv 1506.01186, section 3.3.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.errors import RunError
+from fastcifar.execution import Execution
+from fastcifar.recipe import Recipe, validated
+from fastcifar.training.clock import Clock
+from fastcifar.training.trainer import Trainer
+
+SMOOTHING = 0.9  # decay of the running mean of the loss
+DIVERGED = 4.0  # times the lowest smoothed loss: the end of the test
+LEAST_FALL = 0.1  # of the first loss; a smaller fall may be chance
+# Where in the flat valley before its rise the loss is lowest is chance; where the fall into it ends is not.
+FALLEN = 0.95  # of the way to the lowest smoothed loss: the rate at which this is first passed is LRMAX
+RATIO = 50  # LRMAX / LRMIN, as in the recipe `seed`
+
+
+@dataclass(frozen=True)
+class LrRange:
+    """What a range test found: LRMIN and LRMAX (two significant digits), the rule that chose them, and each step's
+    learning rate, loss and smoothed loss. `seconds` is what the test took."""
+
+    min_lr: float
+    max_lr: float
+    learning_rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    rule: str
+    seed: int
+    seconds: float = field(compare=False)
+
+    @property
+    def lowest(self) -> int:
+        """The step, from 0, whose smoothed loss is the lowest."""
+        return self.smoothed.index(min(value for value in self.smoothed if math.isfinite(value)))
+
+    def note(self) -> dict[str, Any]:
+        """What run.json says of it: all but the values."""
+        return {
+            "min_lr": self.min_lr,
+            "max_lr": self.max_lr,
+            "rule": self.rule,
+            "seed": self.seed,
+            "steps": len(self.losses),
+            "seconds": self.seconds,
+        }
+
+
+def find_lr(
+    trainer: Trainer,
+    *,
+    low: float = 1e-5,
+    high: float = 1.0,
+    steps: int = 100,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> LrRange:
+    """Train a step at each of `steps` rates from `low` to `high`, in equal factors, and choose LRMIN and LRMAX.
+
+    The network is the trainer's as it is, the batches those of its recipe's first epochs, augmentation and seed
+    included; the test images are not looked at. It ends early where the smoothed loss is over 4 times its lowest, or
+    not finite. `progress` is told each step done, from 1, and how many there are. Afterwards the trainer is as before,
+    bit for bit. Raises `RunError` where the loss does not fall, or falls to the end of the rates.
+    """
+    clock = Clock(trainer.device)
+    rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
+    smooth = _Smooth()
+
+    def stop(loss: float) -> bool:
+        smooth.add(loss)
+        progress(len(smooth.values), steps)
+        return not math.isfinite(loss) or smooth.values[-1] > DIVERGED * min(smooth.values)
+
+    losses = trainer.losses_at(rates, stop)
+    rates = rates[: len(losses)]
+    max_lr = _rounded(_end_of_fall(rates, smooth.values))
+    return LrRange(
+        min_lr=_rounded(max_lr / RATIO),
+        max_lr=max_lr,
+        learning_rates=tuple(rates),
+        losses=tuple(losses),
+        smoothed=tuple(smooth.values),
+        rule=f"LRMAX is the rate at which the smoothed loss had fallen {FALLEN:.0%} of the way to its lowest, LRMIN is "
+        f"LRMAX / {RATIO}",
+        seed=trainer.recipe.seed,
+        seconds=clock.seconds(),
+    )
+
+
+def for_range_test(recipe: Recipe) -> Recipe:
+    """`recipe` with rates of no consequence, for the trainer of a range test: its schedule may still say "find"."""
+    return replace(recipe, schedule=replace(recipe.schedule, min_lr=0.0, max_lr=1.0))
+
+
+def resolved_schedule(recipe: Recipe, found: LrRange) -> Recipe:
+    """`recipe` with what was found where its schedule says "find".
+
+    Raises `InputError` where that does not fit a rate it names: a min_lr above the max_lr found.
+    """
+    return validated(asdict(recipe.with_rates(min_lr=found.min_lr, max_lr=found.max_lr)))
+
+
+def search(
+    trainer: Trainer, recipe: Recipe, progress: Callable[[int, int], None] = lambda step, steps: None
+) -> tuple[Recipe, LrRange]:
+    """Find what `recipe` leaves to be found, with the trainer of `for_range_test(recipe)`.
+
+    The trainer then is as a new one of the recipe that is returned, its setup_seconds with the test's in them. Raises
+    `RunError` and `InputError` as `find_lr` and `resolved_schedule` do.
+    """
+    found = find_lr(trainer, progress=progress)
+    before = trainer.setup_seconds + found.seconds
+    trainer.recipe = resolved_schedule(recipe, found)
+    trainer.restart(recipe.seed)
+    trainer.setup_seconds += before
+    return trainer.recipe, found
+
+
+def make_trainer(recipe: Recipe, dataset: Dataset, execution: Execution) -> tuple[Trainer, LrRange | None]:
+    """A trainer of `recipe` and, where its schedule says "find", what was found first; its recipe has numbers.
+
+    Raises what `Trainer` and `search` do.
+    """
+    if not recipe.schedule.to_be_found:
+        return Trainer(recipe, dataset, execution), None
+    trainer = Trainer(for_range_test(recipe), dataset, execution)
+    _, found = search(trainer, recipe)
+    return trainer, found
+
+
+class _Smooth:
+    """The running mean of the losses added, without the bias of its start at zero."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self._mean = 0.0
+
+    def add(self, loss: float) -> None:
+        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
+        self.values.append(self._mean / (1 - SMOOTHING ** (len(self.values) + 1)))
+
+
+def _end_of_fall(rates: list[float], smoothed: list[float]) -> float:
+    """The first rate at which the smoothed loss is `FALLEN` of the way down. Raises `RunError` where there is none."""
+    first, lowest = smoothed[0], min((value for value in smoothed if math.isfinite(value)), default=math.inf)
+    tried = f"the range test found no learning rate: from {rates[0]:.2g} to {rates[-1]:.2g} the loss"
+    if not lowest <= (1 - LEAST_FALL) * first:
+        raise RunError(f"{tried} never was {LEAST_FALL:.0%} below its first value, {first:.3g}; name the rates")
+    if smoothed[-1] == lowest:
+        raise RunError(f"{tried} fell to the end; train on more images, or name the rates")
+    return next(rate for rate, value in zip(rates, smoothed, strict=True) if value <= first - FALLEN * (first - lowest))
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.2g}")
