@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastcifar.data.cifar10 import load_cifar10
     from fastcifar.data.loader import loader
+    from fastcifar.runs import load, train
 
 __version__ = "0.1.0"
-__all__ = ["load_cifar10", "loader"]
+__all__ = ["load", "load_cifar10", "loader", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from fastcifar.data.loader import loader
 
         return loader
+    if name in ("load", "train"):
+        from fastcifar import runs
+
+        return getattr(runs, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,122 @@
+"""The network as one file for other programs: ONNX or torch.export, checked before it is there."""
+
+import copy
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fastcifar.data.dataset import MEAN, STD
+from fastcifar.errors import InputError, RunError
+from fastcifar.model import ResNet
+from fastcifar.training.evaluate import normalise
+from fastcifar.training.run_directory import write_whole
+
+Format = Literal["onnx", "torch-export"]
+CHECKED = 1000  # images
+TOLERANCE = 1e-3  # of a logit, by itself and as a share of the largest: float32 sums in another order
+
+
+@dataclass(frozen=True)
+class Checked:
+    """On how many images the file was held to the network, and the largest difference of a logit."""
+
+    images: int
+    difference: float
+
+
+class FromBytes(nn.Module):
+    """A network that takes uint8 images (B, 32, 32, 3), RGB, and normalises them itself; logits (B, 10)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(MEAN))
+        self.register_buffer("std", torch.tensor(STD))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(((images.float() - self.mean) / self.std).permute(0, 3, 1, 2))
+
+
+def export(model: ResNet, format: Format, path: Path, images: NDArray[np.uint8]) -> Checked:
+    """Write `model` to `path`: in, `images` uint8 (B, 32, 32, 3), any B from 1 on; out, `logits` float32 (B, 10).
+
+    What is to be written is first run, by ONNX Runtime or torch, on the first 1,000 of `images` (n, 32, 32, 3). Raises
+    `RunError`, and leaves `path` as it was, if it disagrees with the network; `InputError` if a package is missing.
+    """
+    plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
+    network = FromBytes(plain).eval().requires_grad_(False)
+    make, reader = {"onnx": (_onnx, _onnx_reader), "torch-export": (_torch_export, _torch_reader)}[format]
+    content = make(network)
+    checked = _check(reader(content), network.model, images[:CHECKED])
+    write_whole(path, content)
+    return checked
+
+
+def require_packages(format: Format) -> None:
+    """Raises `InputError`, one line that says what to install, where `format` needs what is not here."""
+    if format == "onnx":
+        for name in ("onnx", "onnxscript", "onnxruntime"):
+            try:
+                import_module(name)
+            except ImportError as error:
+                raise InputError(f"--format onnx: {name} is not here; pip install 'fastcifar[export]'") from error
+
+
+def _program(network: nn.Module) -> torch.export.ExportedProgram:
+    example = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+
+
+def _torch_export(network: nn.Module) -> bytes:
+    content = io.BytesIO()
+    torch.export.save(_program(network), content)
+    return content.getvalue()
+
+
+def _torch_reader(content: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    module = torch.export.load(io.BytesIO(content)).module()
+    return lambda images: module(torch.from_numpy(images)).detach().numpy()
+
+
+def _onnx(network: nn.Module) -> bytes:
+    require_packages("onnx")
+    program: Any = torch.onnx.export(
+        _program(network), input_names=["images"], output_names=["logits"], dynamo=True, verbose=False
+    )
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _onnx_reader(content: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    onnx, onnxruntime = import_module("onnx"), import_module("onnxruntime")
+    onnx.checker.check_model(content, full_check=True)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits"], {"images": images})[0]
+
+
+@torch.inference_mode()
+def _check(
+    exported: Callable[[NDArray[np.uint8]], NDArray[np.float32]], model: nn.Module, images: NDArray[np.uint8]
+) -> Checked:
+    difference = 0.0
+    for part in (images[:1], images[1:]):  # two sizes of batch, since any must do
+        if len(part):
+            wanted = model(normalise(torch.from_numpy(part))).numpy()
+            limit = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+            found = exported(part)
+            furthest = float(np.abs(found - wanted).max())
+            if found.shape != wanted.shape or not furthest <= limit:  # not <=: NaN fails too
+                raise RunError(f"the exported network's logits are off by {furthest:.3g}: nothing was written")
+            difference = max(difference, furthest)
+    return Checked(len(images), difference)

@@ -1,0 +1,65 @@
+"""From Python: train a run, load it, ask it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from finished import CPU, RECIPE, dataset, finished_run
+
+import fastcifar
+from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
+from fastcifar.recipe import to_toml
+from fastcifar.training.evaluate import normalise
+
+
+def test_train_then_load(small: Dataset) -> None:
+    run, trained = finished_run()
+    assert [log.epoch for log in trained.log] == [1, 2]
+    assert trained.final_accuracy == trained.log[-1].test_accuracy
+    assert json.loads((run / "run.json").read_text())["result"]["epochs"] == 2
+    state = torch.get_rng_state()
+    model = fastcifar.load(run)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not model.training
+    assert not trained.model.training
+    weights = trained.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert model.layer1.block.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+    probabilities = model.predict(normalise(torch.from_numpy(small.test_images[:50])))
+    assert probabilities.shape == (50, 10)
+    np.testing.assert_allclose(probabilities.sum(dim=1).numpy(), 1, atol=1e-6)
+
+
+def test_train_without_a_folder_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "empty"
+    place.mkdir()
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(to_toml(replace(RECIPE.with_epochs(1), limit_train=128, limit_test=20)))
+    images = dataset().limited(128, 20)  # before a relative $FASTCIFAR_DATA leads elsewhere
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("fastcifar.runs.load_dataset", lambda recipe, data: images)
+    trained = fastcifar.train(recipe, execution=CPU)
+    assert len(trained.log) == 1
+    assert not list(place.iterdir())
+
+
+def test_train_refuses_a_folder_in_use(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        fastcifar.train(RECIPE, out=tmp_path)
+    with pytest.raises(InputError, match="neither a TOML file nor one of"):
+        fastcifar.train("nothing")
+
+
+def test_what_waits_for_torch() -> None:
+    """Neither the package nor the command line's modules import it before it is needed."""
+    script = "import sys, fastcifar, fastcifar.cli_runs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert {"load", "train"} <= set(fastcifar.__all__)

@@ -1,0 +1,138 @@
+"""A run directory read back, whole or tampered with."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from finished import RECIPE, finished_run
+
+from fastcifar.data.synthetic import synthetic
+from fastcifar.errors import InputError
+from fastcifar.training.saved import CLASS_NAMES, open_run
+
+
+@pytest.fixture
+def whole() -> Path:
+    return finished_run()[0]
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be tampered with."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    values = json.loads((run / "run.json").read_text())
+    change(values)
+    (run / "run.json").write_text(json.dumps(values))
+
+
+def rewrite_weights(run: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = safetensors.torch.load((run / "model.safetensors").read_bytes())
+    change(tensors)
+    safetensors.torch.save_file(tensors, run / "model.safetensors")
+
+
+def refusal(run: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        open_run(run)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(run))
+    return str(caught.value).removeprefix(str(run))
+
+
+def test_a_whole_run(whole: Path) -> None:
+    saved = open_run(str(whole))
+    assert saved.recipe == RECIPE
+    assert (saved.name, saved.precision) == ("recipe", "float32")
+    assert saved.final_accuracy == saved.run["result"]["final_accuracy"]
+
+
+@pytest.mark.parametrize("name", ["synthetic", "cifar10"])
+def test_class_names_are_the_data_sets_own(name: str, request: pytest.FixtureRequest) -> None:
+    dataset = request.getfixturevalue("cifar10") if name == "cifar10" else synthetic(1, 1)
+    assert CLASS_NAMES[name] == dataset.classes
+
+
+def test_no_run_directory(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nowhere") == ": no such folder; name a run directory"
+    assert refusal(tmp_path) == ": not a run directory: there is no run.json in it"
+    (tmp_path / "file").touch()
+    assert refusal(tmp_path / "file") == ": not a folder; name a run directory"
+
+
+@pytest.mark.parametrize("status", ["starting", "running", "interrupted", "failed"])
+def test_a_run_that_is_not_finished(run: Path, status: str) -> None:
+    rewrite(run, lambda values: values.update(status=status))
+    assert refusal(run) == f": the run is not finished ('{status}'), so it has no final weights"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b" " * 2**21])
+def test_a_broken_run_json(run: Path, content: bytes) -> None:
+    (run / "run.json").write_bytes(content)
+    assert refusal(run).startswith("/run.json: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda run: run.update(format=2), "format: 2 is unknown; this fastcifar reads 1"),
+        (lambda run: run.update(recipe=[]), "recipe: missing, or not what a run writes: []"),
+        (lambda run: run.pop("result"), "result: missing, or not what a run writes: None"),
+        (lambda run: run["recipe"].update(epochs=-1), "recipe.epochs: input should be greater than or equal to 1"),
+        (lambda run: run["recipe"].update(evil=1), "recipe.evil: no such field in a recipe"),
+        (lambda run: run["execution"].update(precision=[8]), "execution.precision: [8] is none of float32"),
+        (lambda run: run["result"].update(final_accuracy="1"), "result.final_accuracy: '1' is not between 0 and 1"),
+    ],
+)
+def test_a_field_that_is_wrong(run: Path, change: Callable[[dict[str, Any]], Any], complaint: str) -> None:
+    rewrite(run, change)
+    assert refusal(run).startswith(f"/run.json: {complaint}")
+
+
+def test_a_recipe_that_is_not_the_weights(run: Path) -> None:
+    rewrite(run, lambda values: values["recipe"].update(seed=7))
+    assert refusal(run) == "/model.safetensors: its recipe is not that of run.json beside it"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda weights: weights.pop("head.bias"), "lacks 'head.bias': of another network"),
+        (lambda weights: weights.update(more=torch.zeros(1)), "has 'more': of another network"),
+        (
+            lambda weights: weights.update({"head.bias": torch.zeros(7)}),
+            "head.bias is [7]; by the recipe it is [10]",
+        ),
+        (
+            lambda weights: weights.update({"head.bias": torch.zeros(10, dtype=torch.float16)}),
+            "head.bias is torch.float16; torch.float32 is needed",
+        ),
+        (lambda weights: weights["head.bias"].fill_(torch.nan), "head.bias holds values that are not finite"),
+    ],
+)
+def test_weights_that_do_not_fit(run: Path, change: Callable[[dict[str, Any]], Any], complaint: str) -> None:
+    rewrite_weights(run, change)
+    assert refusal(run) == f"/model.safetensors: {complaint}"
+
+
+def test_weights_that_are_no_safetensors(run: Path) -> None:
+    file = run / "model.safetensors"
+    for content in (b"", b"x" * 100, file.read_bytes()[:-1]):
+        file.write_bytes(content)
+        assert refusal(run).startswith("/model.safetensors: cannot be read as safetensors: ")
+    file.unlink()
+    assert refusal(run) == "/model.safetensors: no such file, although the run is finished"
+
+
+def test_the_network_stays_when_its_file_goes(run: Path) -> None:
+    model = open_run(run).model
+    before = model.head.weight.clone()
+    (run / "model.safetensors").write_bytes(b"")
+    assert torch.equal(model.head.weight, before)
