@@ -1,0 +1,280 @@
+"""The page of a run: all there, true to the run, and quiet in a real browser where there is one."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy_loader import numpy_images
+from PIL import Image
+
+from fastcifar.data.dataset import MEAN, STD, Dataset
+from fastcifar.data.plan import draw_plan
+from fastcifar.errors import InputError
+from fastcifar.recipe import Augmentation, Recipe
+from fastcifar.report import figures
+from fastcifar.report.figures import DARK, LIGHT, WIDTH
+from fastcifar.report.run_figures import PLANS, transformed
+from fastcifar.report.run_page import read_log, write_report
+from fastcifar.training.log import EpochLog
+from fastcifar.training.predictions import calibrate
+from fastcifar.training.saved import open_run
+
+PICTURES = {
+    "loss",
+    "accuracy",
+    "learning-rate",
+    "throughput",
+    "confusion",
+    "classes",
+    "calibration",
+    "mistakes",
+    "transforms",
+}
+TABLES = ("log", "by-class", "bins", "wrong", "plans", "network")
+VALUES = ("recipe-values", "seconds", "execution-values", "environment-values")
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$policy $style", "</title><b>")
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def page_file(run: Path, small: Dataset) -> Path:
+    return write_report(run, dataset=small)
+
+
+@pytest.fixture(scope="module")
+def hostile_file(run: Path, small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the same run, with markup wherever run.json has text of its own."""
+    copied = tmp_path_factory.mktemp("hostile") / "run"
+    shutil.copytree(run, copied, ignore=shutil.ignore_patterns("report"))
+    said = json.loads((copied / "run.json").read_text())
+    said["recipe_name"], said["started"] = HOSTILE[0], HOSTILE[1]
+    said["environment"] = {text: text for text in HOSTILE} | {"cpu": HOSTILE[1]}
+    said["execution"]["loader"] = HOSTILE[2]
+    (copied / "run.json").write_text(json.dumps(said))
+    return write_report(copied, copied.parent / "page", dataset=small)
+
+
+def test_every_picture_is_a_file_and_in_the_page(page_file: Path) -> None:
+    assert page_file.name == "index.html"
+    assert {path.name for path in page_file.parent.iterdir()} == {"index.html", *(f"{name}.png" for name in PICTURES)}
+    text = page_file.read_text()
+    shown = re.findall(r'<img src="data:image/png;base64,([^"]+)" width="(\d+)" height="(\d+)" alt="([^"]+)">', text)
+    dark = re.findall(r'media="screen and \(prefers-color-scheme: dark\)" srcset="data:image/png;base64,([^"]+)"', text)
+    assert len(shown) == len(dark) == len(PICTURES)
+    files = {path.read_bytes() for path in page_file.parent.glob("*.png")}
+    assert {base64.b64decode(data) for data, *_ in shown} == files
+    assert not {base64.b64decode(data) for data in dark} & files
+    for (data, width, height, alt), other in zip(shown, dark, strict=True):
+        light, night = (Image.open(io.BytesIO(base64.b64decode(png))) for png in (data, other))
+        light.load()
+        assert light.format == "PNG"
+        assert light.size == night.size == (int(width), int(height))
+        assert light.width == WIDTH * 300
+        assert len(alt) > 40
+        corners = [tuple(picture.convert("RGB").getpixel((0, 0))) for picture in (light, night)]
+        assert corners == [tuple(bytes.fromhex(theme.ground[1:])) for theme in (LIGHT, DARK)]
+
+
+def test_every_part_is_there(page_file: Path, run: Path) -> None:
+    text = page_file.read_text()
+    for part in ("training", "classes", "calibration", "mistakes", "transforms", "layers", "setting"):
+        assert f'<section id="{part}"' in text
+        assert f'href="#{part}"' in text
+    for name in (*TABLES, *VALUES):
+        assert re.search(rf'<table id="{name}"><caption id="{name}-caption">[^<]+</caption>', text)
+    assert "tiny, seed 0" in text
+    assert len(rows(text, "by-class")) == 10 + 1
+    assert len(rows(text, "wrong")) == 25
+    assert len(rows(text, "plans")) == PLANS
+    assert len(rows(text, "log")) == 2
+    said = json.loads((run / "run.json").read_text())
+    assert figures.percent(said["result"]["final_accuracy"]) in text
+    assert "a processor" in text
+    assert dict(rows(text, "recipe-values"))["schedule.max_lr"] == "0.01"
+    assert dict(rows(text, "environment-values"))["gpu"] == "none"
+    assert "1706.04599" in text
+    assert len(set(re.findall(r' id="([^"]+)"', text))) == len(re.findall(r' id="([^"]+)"', text))
+
+
+def rows(text: str, name: str) -> list[tuple[str, ...]]:
+    """The cells of each row of a table, without those of its head."""
+    body = re.search(rf'<table id="{name}">.*?<tbody>(.*?)</table>', text, re.DOTALL)
+    assert body is not None
+    return [tuple(re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)) for row in re.findall(r"<tr>(.*?)</tr>", body[1])]
+
+
+def test_the_figures_by_class_are_those_of_the_log(page_file: Path, run: Path, small: Dataset) -> None:
+    text = page_file.read_text()
+    accuracy = read_log(open_run(run))[-1].test_accuracy
+    assert rows(text, "by-class")[-1][1:3] == ("200", figures.percent(accuracy, 1))
+    assert "Tested again" not in text
+    right = [float(share[:-2]) * int(images) / 100 for _, images, share, *_ in rows(text, "by-class")[:-1]]
+    assert sum(right) == pytest.approx(200 * accuracy, abs=0.1)
+    for index, true, predicted, _ in rows(text, "wrong"):
+        assert true == small.classes[small.test_labels[int(index)]]
+        assert predicted != true
+    assert sum(int(images) for _, images, *_ in rows(text, "bins")) == 200
+
+
+def test_the_layers_add_up(page_file: Path, run: Path) -> None:
+    found = rows(page_file.read_text(), "network")
+    count = sum(parameter.numel() for parameter in open_run(run).model.parameters())
+    number = [[int(cell.replace(",", "") or 0) for cell in row[3:]] for row in found]
+    assert number[-1] == [sum(column) for column in zip(*number[:-1], strict=True)]
+    assert number[-1][0] == count
+    assert found[0] == ("prep.conv", "Conv2d 3 × 3", "4 × 32 × 32", "112", f"{4 * 27 * 1024:,}")
+    assert found[-2] == ("head", "Linear", "10", "330", "320")
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(), Augmentation(pad=4, pad_mode="reflect", flip="alternating", cutout=0), Augmentation(0, cutout=0)],
+)
+def test_the_transforms_are_those_of_training(small: Dataset, augmentation: Augmentation) -> None:
+    recipe = Recipe(seed=3, augmentation=augmentation)
+    seen = transformed(recipe, small)
+    first = draw_plan(300, augmentation, seed=3, epoch=0).indices[0]
+    assert seen.images_nhwc.shape == (1 + PLANS, 32, 32, 3)
+    assert (seen.images_nhwc[0] == small.train_images[first]).all()
+    for epoch in range(PLANS):
+        plan = draw_plan(300, augmentation, seed=3, epoch=epoch)
+        place = int(np.flatnonzero(plan.indices == first)[0])
+        (image,) = numpy_images(small.train_images, plan[place : place + 1], augmentation)
+        pixels = image.transpose(1, 2, 0) * STD + MEAN
+        assert np.abs(pixels - seen.images_nhwc[1 + epoch]).max() <= 0.51
+
+
+def test_one_file_that_loads_nothing(page_file: Path) -> None:
+    text = page_file.read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy[1]
+    assert "script-src" not in policy[1]
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in policy[1]
+    assert "<script" not in text
+    assert " style=" not in text
+    assert re.findall(r'(?:src|srcset|href)="(?!data:|#)', text) == []
+    assert str(page_file.parent.parent) not in text
+
+
+def test_text_from_a_run_is_no_markup(hostile_file: Path) -> None:
+    text = hostile_file.read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;, seed 0" in text
+    assert "$policy $style" in text
+    assert "<script" not in text
+    assert "<img src=x" not in text
+    assert text.count("<title>") == text.count("</title>") == 1
+    assert "<b>" not in text
+
+
+def test_a_mistake_short_of_certainty_is_not_called_certain() -> None:
+    assert [figures.certainty(p) for p in (1.0, 0.99996, 0.9999, 0.5)] == [
+        "> 99.99 %",
+        "> 99.99 %",
+        "99.99 %",
+        "50.00 %",
+    ]
+
+
+def test_few_epochs_few_mistakes_and_empty_bins_can_be_drawn() -> None:
+    log = [EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)]
+    confusion = np.diag([3, 0, 2, *[0] * 7])
+    names = [f"class {k}" for k in range(10)]
+    sure = np.eye(10, dtype=np.float32)[:2]
+    for png in (
+        figures.loss(log),
+        figures.accuracy([replace(log[0], epoch=k) for k in range(1, 60)], 0.9, DARK),
+        figures.class_bars(confusion, names),
+        figures.confusion_matrix(confusion, names),
+        figures.reliability(calibrate(sure, np.array([0, 1]))),
+        figures.mistakes(np.zeros((0, 32, 32, 3), np.uint8), (), (), ()),
+        figures.mistakes(np.zeros((7, 32, 32, 3), np.uint8), names[:7], names[1:8], [0.9] * 7),
+    ):
+        Image.open(io.BytesIO(png)).load()
+
+
+def test_what_has_no_report_is_one_line(run: Path, small: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run\.json: dataset: is not the one here"):
+        write_report(run, tmp_path / "out", dataset=small.limited(299, 200))
+    with pytest.raises(InputError, match="no such folder"):
+        write_report(tmp_path / "nowhere", dataset=small)
+    with pytest.raises(InputError, match=r"there is no folder .*not$"):
+        write_report(run, tmp_path / "not" / "there", dataset=small)
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
+    events = tmp_path / "run" / "events.jsonl"
+    for broken, said in (
+        ('{"epoch": 1}\n', "line 1 is not an epoch"),
+        ("[]", "line 1 is not an epoch"),
+        ("", "no epoch in it"),
+        (events.read_text().replace('"epoch": 2', '"epoch": NaN'), "line 2 holds a value that is not finite"),
+    ):
+        events.write_text(broken)
+        with pytest.raises(InputError, match=said):
+            write_report(tmp_path / "run", dataset=small)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_picture_is_decoded_and_as_the_scheme_asks(page_file: Path, visit: Callable[..., Any]) -> None:
+    page = visit(page_file, color_scheme="light")
+    shown: list[list[str]] = [[]]
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        # Decoded, and others than before: a change of scheme takes the browser a moment.
+        ready = page.evaluate(
+            """async ([width, before]) => {
+                const done = (image) =>
+                    image.complete && image.naturalWidth === width && !before.includes(image.currentSrc);
+                for (let tries = 0; tries < 200; tries++) {
+                    if ([...document.images].every(done)) return true;
+                    await new Promise((then) => setTimeout(then, 50));
+                }
+                return false;
+            }""",
+            [WIDTH * 300, shown[-1]],
+        )
+        assert ready
+        shown.append(page.evaluate("[...document.images].map((image) => image.currentSrc)"))
+    assert [len(set(sources)) for sources in shown] == [0, len(PICTURES), len(PICTURES)]
+
+
+def test_hostile_text_is_shown_as_text(hostile_file: Path, visit: Callable[..., Any]) -> None:
+    page = visit(hostile_file)
+    assert page.locator("h1").inner_text() == f"{HOSTILE[0]}, seed 0"
+    assert page.locator("img").count() == len(PICTURES)
+    for text in HOSTILE:
+        assert page.locator("#environment-values").get_by_text(text, exact=True).count() == 2 or text == HOSTILE[1]
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing_in_light_and_dark(
+    page_file: Path, visit: Callable[..., Any], viewport: dict[str, int]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not here").Axe()
+    page = visit(page_file, viewport=viewport, color_scheme="light", reduced_motion="reduce")
+    page.locator("summary").click()
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        found = axe.run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+    assert len(grounds) == 2
+
+
+def test_a_phone_does_not_scroll_sideways(page_file: Path, hostile_file: Path, visit: Callable[..., Any]) -> None:
+    for file in (page_file, hostile_file):
+        page = visit(file, viewport=PHONE)
+        page.locator("summary").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert page.locator("img").first.bounding_box()["width"] > 280

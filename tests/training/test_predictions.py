@@ -1,0 +1,103 @@
+"""Predictions and what follows from them, on cases worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.model import ResNet
+from fastcifar.recipe import Model
+from fastcifar.training.evaluate import TestSet
+from fastcifar.training.predictions import (
+    accuracy_by_class,
+    calibrate,
+    confident_mistakes,
+    confusion_matrix,
+    precision_by_class,
+    predict_logits,
+    softmax,
+    wilson,
+)
+
+
+def saying(*answers: tuple[int, float]) -> NDArray[np.float32]:
+    """Probabilities (n, 10): each answer's class has its probability, the other classes share the rest."""
+    rows = [[p if k == answer else (1 - p) / 9 for k in range(10)] for answer, p in answers]
+    return np.array(rows, np.float32)
+
+
+def test_softmax() -> None:
+    logits = np.array([[0.0] * 10, [1000.0] + [0.0] * 9, [np.log(3)] + [0.0] * 9], np.float32)
+    probabilities = softmax(logits)
+    assert probabilities.dtype == np.float32
+    assert probabilities[0] == pytest.approx([0.1] * 10)
+    assert probabilities[1] == pytest.approx([1.0] + [0.0] * 9)
+    assert probabilities[2] == pytest.approx([3 / 12] + [1 / 12] * 9)
+
+
+def test_confusion_matrix_has_the_true_class_in_rows() -> None:
+    confusion = confusion_matrix(saying((0, 0.9), (0, 0.9), (1, 0.9), (9, 0.9)), np.array([0, 1, 1, 9]))
+    assert confusion.shape == (10, 10)
+    assert confusion.sum() == 4
+    assert (confusion[0, 0], confusion[1, 0], confusion[1, 1], confusion[9, 9]) == (1, 1, 1, 1)
+    accuracy, precision = accuracy_by_class(confusion), precision_by_class(confusion)
+    assert (accuracy[0], accuracy[1], accuracy[9]) == (1, 0.5, 1)
+    assert (precision[0], precision[1], precision[9]) == (0.5, 1, 1)
+    assert np.isnan(accuracy[2:9]).all()  # no image is of these classes
+    assert np.isnan(precision[2:9]).all()
+
+
+def test_confident_mistakes_come_most_confident_first() -> None:
+    probabilities = saying((1, 0.6), (0, 0.99), (2, 0.8), (3, 0.8), (4, 0.7))
+    labels = np.array([0, 0, 0, 0, 0])
+    assert confident_mistakes(probabilities, labels).tolist() == [2, 3, 4, 0]
+    assert confident_mistakes(probabilities, labels, count=2).tolist() == [2, 3]
+    assert confident_mistakes(probabilities, probabilities.argmax(axis=1)).tolist() == []
+
+
+def test_calibration_by_hand() -> None:
+    """Two answers at 0.75, of which one is right, and two at 1.0, both right: 2/4 * |0.5 - 0.75| + 2/4 * 0."""
+    found = calibrate(saying((0, 0.75), (1, 0.75), (2, 1.0), (3, 1.0)), np.array([0, 0, 2, 3]), bins=4)
+    assert found.count.tolist() == [0, 0, 2, 2]  # 0.75 closes its bin
+    assert found.accuracy[2:].tolist() == [0.5, 1.0]
+    assert found.confidence[2:].tolist() == [0.75, 1.0]
+    assert np.isnan(found.accuracy[:2]).all()
+    assert found.error == pytest.approx(0.125)
+
+
+def test_a_bin_hides_what_cancels_in_it() -> None:
+    """The error is of bins, not of images: over and under confidence in one bin meet."""
+    probabilities, labels = saying((0, 0.5), (1, 0.5)), np.array([0, 0])
+    assert calibrate(probabilities, labels).error == pytest.approx(0)
+    assert calibrate(probabilities, labels).count.sum() == 2
+
+
+def test_perfect_and_worst_calibration() -> None:
+    sure = saying((0, 1.0), (1, 1.0))
+    assert calibrate(sure, np.array([0, 1])).error == 0
+    assert calibrate(sure, np.array([1, 0])).error == 1
+    assert calibrate(sure, np.array([1, 0])).count.tolist() == [0] * 14 + [2]
+
+
+def test_wilson_interval() -> None:
+    """Against the figures of Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    low, high = wilson(np.array([81, 15, 0, 1, 0]), np.array([263, 148, 20, 29, 0]))
+    assert low[:4] == pytest.approx([0.2553, 0.0624, 0.0, 0.0061], abs=5e-5)
+    assert high[:4] == pytest.approx([0.3662, 0.1605, 0.1611, 0.1718], abs=5e-5)
+    assert np.isnan([low[4], high[4]]).all()
+
+
+def test_logits_are_those_the_trainer_tests(small: Dataset, restored_rng: object) -> None:
+    torch.manual_seed(0)
+    model = ResNet(Model(width=4)).to(memory_format=torch.channels_last)
+    model.train()
+    logits = predict_logits(model, small.test_images, precision="float32")
+    assert model.training
+    assert (logits.shape, logits.dtype) == ((200, 10), np.float32)
+    tested = TestSet(small.test_images, small.test_labels, torch.device("cpu")).evaluate(
+        model, torch.autocast("cpu", enabled=False)
+    )
+    assert (logits.argmax(axis=1) == small.test_labels).mean() == pytest.approx(tested.accuracy)
+    chosen = softmax(logits)[np.arange(200), small.test_labels]
+    assert -np.log(chosen).mean() == pytest.approx(tested.loss, rel=1e-4)
