@@ -11,9 +11,10 @@ import tyro
 from tyro.conf import arg
 
 import fastcifar
+from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Show
+from fastcifar.arguments_runs import Compare, Eval, ExportModel, Predict, Report
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
-from fastcifar.measure.time_to_accuracy import ProtocolName
 from fastcifar.recipe import Recipe, load_recipe, validated
 
 
@@ -29,6 +30,22 @@ class Train:
     """Folder that holds cifar-10-batches-py; else $FASTCIFAR_DATA, else the user's cache, with a download at need."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
+    report: bool = True
+    """Write the report (see `fastcifar report`) into the run directory at the end."""
+
+
+@dataclass(frozen=True)
+class FindLr:
+    """Find the learning rate of a recipe by a range test: LRMIN, LRMAX, the picture and the values."""
+
+    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
+    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
+    recipe: Annotated[Recipe, arg(name="")]
+    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder of the picture and the values; default runs/<utc time>-<recipe>-find-lr-seed<seed>."""
 
 
 @dataclass(frozen=True)
@@ -82,99 +99,6 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Train a recipe with several seeds and report the time to its target, in a record that can be checked."""
-
-    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
-    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
-    recipe: Annotated[Recipe, arg(name="")]
-    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
-    runs: int = 3
-    """How many runs, with the seeds seed, seed + 1 and so on."""
-    protocol: ProtocolName = "first-crossing"
-    """Training seconds to the first epoch at the target; or of the whole recipe, if its mean accuracy is above it."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
-    """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
-    resume: bool = False
-    """Go on with the record that --json names, up to --runs."""
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
-
-
-@dataclass(frozen=True)
-class Peers:
-    """Run fastcifar and its rivals in turn, each program in its own process, and print the ratios."""
-
-    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
-    """What fastcifar and plain_pytorch train; a rival's program has a recipe of its own."""
-    recipe: Annotated[Recipe, arg(name="")]
-    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
-    runs: int = 1
-    """How many runs of each program."""
-    protocol: ProtocolName = "first-crossing"
-    """As in `fastcifar bench accuracy`."""
-    peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
-    """A rival and the checkout of its program: airbench=DIR hlb-CIFAR10=DIR."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Keep each program's record in this folder."""
-    data: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
-
-
-Records = Annotated[tuple[Path, ...], tyro.conf.Positional, arg(metavar="FILE|DIR")]
-
-
-@dataclass(frozen=True)
-class Check:
-    """Recompute every figure of the records from their logs; refuse by name what does not hold."""
-
-    files: Records
-    """Records, or folders of them (*.record.json)."""
-
-
-@dataclass(frozen=True)
-class Show:
-    """Print the leaderboard: what may be compared in one table, the fastest first."""
-
-    files: Records = ()
-    """Records, or folders of them; by default the checkout's benchmarks/results."""
-    target: float | None = None
-    """Only records to this accuracy (0 to 1)."""
-    hardware: str | None = None
-    """Only hardware whose name has this in it."""
-    protocol: ProtocolName | None = None
-    """Only this protocol."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """Write the leaderboard as a page: one file, no server."""
-
-    out: Annotated[Path, arg(metavar="DIR")]
-    """Folder of index.html."""
-    files: Records = ()
-    """Records, or folders of them; by default the checkout's benchmarks/results."""
-    markdown: Annotated[Path | None, arg(metavar="FILE.md")] = None
-    """Write the tables as Markdown too."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a record as the JSON and TSV pair of DAWNBench's submission format."""
-
-    files: Records
-    """Records."""
-    dawnbench: Annotated[Path, arg(metavar="DIR")]
-    """Folder of the pairs."""
-    author: str
-    """Who submits."""
-    author_email: str
-    """Where to reach them."""
-    code_url: str
-    """Where the code is."""
-
-
-@dataclass(frozen=True)
 class Benches:
     """Measure images/s, time to accuracy, and rivals beside it: see `fastcifar bench --help`."""
 
@@ -187,8 +111,10 @@ class Leaderboard:
 AUTO = "auto"
 BenchCommand = Bench | Accuracy | Peers
 LeaderboardCommand = Check | Show | Page | Export
-Command = Train | BenchCommand | LeaderboardCommand | Summary | Data | Recipes | Env | Benches | Leaderboard
-WITH_RECIPE = (Train, Accuracy, Peers, Summary)
+RunCommand = FindLr | Report | Compare | Eval | Predict | ExportModel
+_WorkCommand = Train | RunCommand | BenchCommand | Summary
+Command = _WorkCommand | LeaderboardCommand | Data | Recipes | Env | Benches | Leaderboard
+WITH_RECIPE = (Train, FindLr, Accuracy, Peers, Summary)
 _WHAT = {
     "all": "loaders, step and train, shortened: what `fastcifar bench` alone does.",
     "loaders": "Images/s of every loader that can run here.",
@@ -207,7 +133,7 @@ def parse(arguments: list[str]) -> Command:
     name = _recipe_argument(arguments)
     if name != AUTO:
         base = load_recipe(name)
-    elif rest[0] in ("train", "summary") or (group == "bench" and rest[0] in ("accuracy", "peers")):
+    elif rest[0] in ("train", "find-lr", "summary") or (group == "bench" and rest[0] in ("accuracy", "peers")):
         base = load_recipe(default_recipe())
     else:
         base = Recipe()  # the other commands have no recipe: spare them the import of torch
@@ -233,7 +159,8 @@ def parse(arguments: list[str]) -> Command:
         if recipe.epochs != base.epochs and not peak_given:
             peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
             recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
-        command = replace(command, recipe=validated(asdict(recipe), prefix="--"))
+        may_find = isinstance(command, Train | FindLr)
+        command = replace(command, recipe=validated(asdict(recipe), prefix="--", may_find=may_find))
     return command
 
 
@@ -255,6 +182,12 @@ def _commands(group: str, name: str, base: Recipe) -> dict[str, Command]:
         }
     return {
         "train": Train(name, base),
+        "find-lr": FindLr(name, base),
+        "report": Report(missing),
+        "compare": Compare(missing, missing),
+        "eval": Eval(missing),
+        "predict": Predict(missing, missing),
+        "export": ExportModel(missing, missing, missing),
         "bench": Benches(),
         "leaderboard": Leaderboard(),
         "summary": Summary(name, base),

@@ -12,24 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 import fastcifar
-from fastcifar import cli_records
-from fastcifar.arguments import (
-    Accuracy,
-    Bench,
-    Check,
-    Command,
-    Data,
-    Env,
-    Export,
-    Page,
-    Peers,
-    Recipes,
-    Show,
-    Summary,
-    Train,
-    parse,
-    recipe_name,
-)
+from fastcifar import cli_records, cli_runs
+from fastcifar.arguments import Bench, Command, Data, Env, FindLr, Recipes, Summary, Train, parse, recipe_name
+from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Show
+from fastcifar.arguments_runs import Compare, Eval, ExportModel, Predict, Report
 from fastcifar.errors import InputError, RunError, Stopped
 from fastcifar.execution import Execution, resolve
 from fastcifar.recipe import Model, Recipe, header, shipped_recipes, validated
@@ -84,6 +70,18 @@ def run(command: Command, console: Console) -> None:
     match command:
         case Train():
             train(command, console)
+        case FindLr():
+            find_lr(command, console)
+        case Report():
+            cli_runs.report(command, console)
+        case Compare():
+            cli_runs.compare(command, console)
+        case Eval():
+            cli_runs.evaluate(command, console)
+        case Predict():
+            cli_runs.predict(command, console)
+        case ExportModel():
+            cli_runs.export(command, console)
         case Bench():
             bench(command, console)
         case Accuracy():
@@ -113,23 +111,61 @@ def train(command: Train, console: Console) -> None:
     from fastcifar.data.load import load_dataset
     from fastcifar.measure.environment import environment, wall_seconds
     from fastcifar.report.console import TrainingConsole, print_result, print_start
+    from fastcifar.report.lr import keep_lr, print_lr
+    from fastcifar.report.run_page import write_report
+    from fastcifar.training.lr_finder import make_trainer
     from fastcifar.training.run_directory import RunDirectory, default_path
-    from fastcifar.training.trainer import Trainer
 
     execution, notes = resolve(command.execution)
     name, recipe = recipe_name(command.name, notes), command.recipe
     with RunDirectory(command.out or default_path(name, recipe)) as directory:
         dataset = load_dataset(recipe, command.data)
-        trainer = Trainer(recipe, dataset, execution)
+        trainer, found = make_trainer(recipe, dataset, execution)
+        recipe = trainer.recipe
+        if found:
+            print_lr(console, found)
         print_start(console, name, trainer, dataset, execution, notes)
         directory.start(
-            recipe_name=name, recipe=recipe, execution=execution, dataset=dataset, environment=environment()
+            recipe_name=name,
+            recipe=recipe,
+            execution=execution,
+            dataset=dataset,
+            environment=environment(),
+            lr_range=found.note() if found else None,
         )
+        if found:
+            keep_lr(found, directory.path)
         with TrainingConsole(console, trainer) as table:
             result = trainer.run([directory, table])
         directory.finish(result, trainer.model, wall_seconds())
     print_result(console, result, recipe.target)
     console.print(f"kept in {directory.path}", highlight=False, markup=False, soft_wrap=True)
+    if command.report:
+        page = write_report(directory.path, dataset=dataset)
+        console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def find_lr(command: FindLr, console: Console) -> None:
+    """`fastcifar find-lr`"""
+    from fastcifar.data.load import load_dataset
+    from fastcifar.report.lr import keep_lr, print_lr
+    from fastcifar.training.lr_finder import find_lr, for_range_test
+    from fastcifar.training.run_directory import default_path
+    from fastcifar.training.trainer import Trainer
+
+    execution, notes = resolve(command.execution)
+    name = recipe_name(command.name, notes)
+    dataset = load_dataset(command.recipe, command.data)
+    for line in (*notes, f"range test of {name} on {dataset.describe()}, {execution.device}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    with console.status("setting up") as status:
+        trainer = Trainer(for_range_test(command.recipe), dataset, execution)
+        found = find_lr(trainer, progress=lambda step, steps: status.update(f"step {step}/{steps}"))
+    folder = command.out or default_path(f"{name}-find-lr", command.recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    print_lr(console, found)
+    kept = " and ".join(str(file) for file in keep_lr(found, folder))
+    console.print(f"kept in {kept}", highlight=False, markup=False, soft_wrap=True)
 
 
 def bench(command: Bench, console: Console) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fastcifar.arguments import Accuracy, Check, Export, Page, Peers, Show, recipe_name
+from fastcifar.arguments import recipe_name
+from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Show
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import resolve
 

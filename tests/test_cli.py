@@ -19,7 +19,7 @@ from fastcifar.cli import main
 from fastcifar.recipe import load_recipe, to_toml
 
 TOY = ["train", "--dataset", "synthetic", "--limit-train", "300", "--limit-test", "100", "--width", "4"]
-TOY += ["--epochs", "2", "--batch-size", "128", "--device", "cpu"]
+TOY += ["--epochs", "2", "--batch-size", "128", "--device", "cpu", "--no-report"]
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -163,7 +163,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         (["train", "--recipe"], "Missing value for argument '--recipe'"),
         (
             ["trian"],
-            "Unrecognized options: trian (Available subcommands: train, bench, leaderboard, summary, data, recipes",
+            "Unrecognized options: trian (Available subcommands: train, find-lr, report, compare, eval, predict",
         ),
         (["data", "--data", "nowhere"], "--data nowhere: No such file or directory"),
         ([*TOY, "--limit-train", "60000"], "limit_train: 60,000 images asked for, synthetic has 50,000"),
@@ -296,3 +296,27 @@ def test_help_does_not_wait_for_torch() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "train" in done.stdout
+
+
+def test_from_finding_the_learning_rate_to_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command on one run, as a person goes through them."""
+    run_directory = tmp_path / "run"
+    toy = [argument for argument in TOY if argument != "--no-report"]
+    flags = ["--recipe", "laptop", "--limit-train", "1000", "--schedule.max-lr", "find", "--out", str(run_directory)]
+    assert main([*toy, *flags]) == 0
+    assert "LRMAX" in capsys.readouterr().out
+    content = json.loads((run_directory / "run.json").read_text())
+    assert content["recipe"]["schedule"]["max_lr"] == content["lr_range"]["max_lr"]
+    assert (run_directory / "lr_range.png").is_file()
+    assert (run_directory / "report" / "index.html").is_file()
+    picture = str(run_directory / "report" / "loss.png")
+    for arguments in (
+        ["eval", str(run_directory)],
+        ["predict", str(run_directory), picture],
+        ["export", str(run_directory), "--format", "torch-export", "--out", str(tmp_path / "model.pt2")],
+        ["report", str(run_directory), "--out", str(tmp_path / "report")],
+        ["compare", str(run_directory), str(run_directory), "--out", str(tmp_path / "compared")],
+    ):
+        assert main(arguments) == 0, arguments
+    assert f"{content['result']['final_accuracy']:.2%}" in capsys.readouterr().out
+    assert (tmp_path / "compared" / "index.html").is_file()
