@@ -3,9 +3,10 @@
 import contextlib
 import math
 import os
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -102,21 +103,37 @@ def _joined(slices: list[Tensor]) -> Tensor:
 
 def _ahead(batches: Generator[Batch]) -> Iterator[Batch]:
     """The same batches, the next one being made in a thread while one is in use."""
-    # Holding on to the last three leaves it to the thread to give back their memory, which takes milliseconds.
-    held: deque[Batch | None] = deque(maxlen=3)
+    # Of these queues and of a bare thread, no lock stays behind where a signal (Ctrl-C) raises in the midst of a call;
+    # those of threading and concurrent.futures are Python code, in which one does, and the run then never ends.
+    wanted: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
-    def make() -> Batch | None:
-        held.append(next(batches, None))
-        return held[-1]
-
-    with ThreadPoolExecutor(1, "fastcifar-dali") as thread:
+    def make() -> None:
+        # Holding on to the last three leaves it to the thread to give back their memory, which takes milliseconds.
+        held: deque[Batch | None] = deque(maxlen=3)
+        problem = None
         try:
-            upcoming = thread.submit(make)
-            while (batch := upcoming.result()) is not None:
-                upcoming = thread.submit(make)
-                yield batch
-        finally:
-            thread.submit(batches.close).result()
+            while wanted.get():
+                held.append(next(batches, None))
+                made.put(held[-1])
+            batches.close()  # lets the pipeline run dry
+        except BaseException as error:
+            problem = error
+        made.put(problem)
+        ended.put(problem)
+
+    started = 0
+    try:
+        started = start_new_thread(make, ())
+        wanted.put(True)
+        while isinstance(batch := made.get(), tuple):
+            wanted.put(True)
+            yield batch
+    finally:
+        wanted.put(False)
+        if started and (problem := ended.get()):
+            raise problem
 
 
 @pipeline_def

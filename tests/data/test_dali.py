@@ -1,12 +1,15 @@
 """DALI on real images, and what is its own: shared memory, prefetching. Its pixels on any plan: test_loaders.py."""
 
+import signal
 import warnings
+from collections.abc import Generator
 
 import numpy as np
 import pytest
 import torch
 from numpy_loader import numpy_images
 
+from fastcifar.data.dali import _ahead
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import Loader, open_loader
 from fastcifar.data.plan import draw_plan
@@ -67,6 +70,42 @@ def test_an_epoch_left_early_does_not_leak_into_the_next(small: Dataset) -> None
         batches.close()  # type: ignore[attr-defined]
         images = torch.cat([images for images, _ in loader.batches(second)])
         assert torch.equal(images, expected)
+
+
+def test_a_signal_at_any_instant_ends_the_iteration() -> None:
+    """Ctrl-C raises wherever the training thread is, in the midst of handing over a batch too: nothing may hang."""
+    batch = (torch.zeros(1), torch.zeros(1))
+
+    def batches() -> Generator[tuple[torch.Tensor, torch.Tensor]]:
+        yield from [batch] * 3
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before, stopped = signal.signal(signal.SIGPROF, stop), 0
+    try:
+        for trial in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_PROF, 1e-4 * (1 + trial % 20))
+                while True:
+                    assert len(list(_ahead(batches()))) == 3
+            except KeyboardInterrupt:
+                stopped += 1
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert stopped == 400
+
+
+def test_an_error_in_the_thread_is_raised_where_the_batches_are_used() -> None:
+    def batches() -> Generator[tuple[torch.Tensor, torch.Tensor]]:
+        yield torch.zeros(1), torch.zeros(1)
+        raise OSError("out of luck")
+
+    ahead = _ahead(batches())
+    assert next(ahead)[0].numel() == 1
+    with pytest.raises(OSError, match="out of luck"):
+        next(ahead)
 
 
 def test_an_unknown_loader_is_one_line(small: Dataset) -> None:

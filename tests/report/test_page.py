@@ -74,7 +74,7 @@ def record(
     machine |= {"fastcifar": "0.1.0", "torch": "2.15.0", "python": "3.11.2", "os": "Linux-6.1", "cpu": CPU, "cores": 2}
     machine |= {"threads": 2, "cpu_capability": "AVX512", "memory_gib": 15.4, "gpus": 0, **environment}
     return make_record(
-        program="fastcifar 0.1.0" if recipe else "rival.py",
+        program="fastcifar 0.1.0" if recipe else name,
         name=name,
         protocol=protocol,
         target=target,
@@ -238,7 +238,7 @@ def test_text_from_a_record_is_no_markup(tmp_path: Path) -> None:
     assert "<img" not in text
     assert text.count("</script") == 2
     assert "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e" in text
-    assert '"rival.py: $data $policy"' in text
+    assert '"$data $policy"' in text
 
 
 def test_text_from_a_record_is_shown_as_text(tmp_path: Path, visit: Callable[..., Any]) -> None:
@@ -249,7 +249,7 @@ def test_text_from_a_record_is_shown_as_text(tmp_path: Path, visit: Callable[...
         page.mouse.move(*point_of(page, f"record-{number}", -1))
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 2
-    assert sorted(page.locator(".open").all_inner_texts()) == sorted([*HOSTILE, "rival.py: $data $policy"])
+    assert sorted(page.locator(".open").all_inner_texts()) == sorted([*HOSTILE, "$data $policy"])
     for text in HOSTILE:
         assert page.get_by_text(text, exact=True).count() >= 5
 
