@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,7 @@ def test_a_signal_keeps_the_finished_epochs(tmp_path: Path, number: signal.Signa
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # tests in the background have Ctrl-C ignored
     )
     events = tmp_path / "run" / "events.jsonl"
     deadline = time.monotonic() + 120

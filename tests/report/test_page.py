@@ -4,8 +4,7 @@ import base64
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,43 +120,6 @@ def samples() -> list[Record]:
 def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("records")
     return write_page(folder / "site", grouped(folder, samples()), PUBLISHED, CURVES)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not here")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no browser on this machine (chromium or google-chrome)")
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a file, with options for the browser's context; holds it to be quiet: no error, no dialog, no request."""
-    said: list[str] = []
-    contexts = []
-
-    def opened(path: Path, **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": DESKTOP, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
-        page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: request.url == path.as_uri() or said.append(f"request: {request.url}"))
-        page.goto(path.as_uri())
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert said == []
 
 
 def names(page: Any, table: int = 0) -> list[str]:
@@ -390,7 +352,9 @@ def test_a_row_opens_by_keyboard(sample_page: Path, visit: Callable[..., Any]) -
     assert details.locator("details").count() == 5
     details.locator("summary").nth(1).focus()
     page.keyboard.press("Enter")
-    assert details.locator("details").nth(1).locator("tbody tr:visible").count() == 8
+    rows = details.locator("details").nth(1).locator("tbody tr:visible")
+    rows.nth(7).wait_for()  # a log's table is built when it is opened
+    assert rows.count() == 8
     button.focus()
     page.keyboard.press("Space")
     assert not details.is_visible()
