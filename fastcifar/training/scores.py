@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastcifar.model import CLASSES, ResNet
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import BATCH_SIZE, normalise
+from fastcifar.training.predictions import predict_logits, softmax
 from fastcifar.training.step import DTYPES
 from fastcifar.training.tta import TTA, Averaged
 
@@ -72,7 +73,5 @@ def score(
 
 
 def probabilities(model: ResNet, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Class probabilities (n, 10) of images (n, 32, 32, 3), n at least 1, by `model` in evaluation mode."""
-    device = next(model.parameters()).device
-    batches = torch.from_numpy(images).to(device).split(BATCH_SIZE)
-    return torch.cat([model.predict(normalise(batch)) for batch in batches]).cpu().numpy()
+    """Class probabilities (n, 10) of images (n, 32, 32, 3), in float32."""
+    return softmax(predict_logits(model, images, precision="float32"))
