@@ -1,5 +1,6 @@
 """How a recipe is executed: device, loader, precision, compilation. Never part of a recipe's identity."""
 
+import importlib.util
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -16,8 +17,8 @@ class Execution:
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
-    loader: LoaderName = "dali"
-    """What executes the plan: NVIDIA DALI; one compiled index expression; or torchvision's transforms in workers."""
+    loader: Literal["auto", "dali", "fused", "torchvision"] = "auto"
+    """NVIDIA DALI; one compiled index expression; torchvision's transforms in workers. auto: dali, else fused."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
@@ -38,6 +39,12 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
 
+    loader = execution.loader
+    if loader == "auto":
+        loader = "dali" if has_dali() else "fused"
+        if loader == "fused":
+            notes.append("no NVIDIA DALI on this machine: loader fused")
+
     precision = execution.precision
     if precision == "auto":
         precision = _fastest_precision(device)
@@ -50,7 +57,7 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
     if mode != "off" and not compiler():
         notes.append("no C++ compiler on this machine, which torch.compile needs: running eager")
         mode = "off"
-    return replace(execution, device=device, precision=precision, compile=mode), notes
+    return replace(execution, device=device, loader=loader, precision=precision, compile=mode), notes
 
 
 def _fastest_precision(device: str) -> Literal["float32", "bfloat16", "float16"]:
@@ -62,6 +69,11 @@ def _fastest_precision(device: str) -> Literal["float32", "bfloat16", "float16"]
     # them, where each value is converted, it is slower.
     has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if has_units else "float32"
+
+
+def has_dali() -> bool:
+    """Whether NVIDIA DALI is installed."""
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
 def compiler() -> str | None:

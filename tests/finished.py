@@ -21,7 +21,7 @@ RECIPE = Recipe(
     model=Model(width=4),
     schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1),
 )
-CPU = Execution(device="cpu", precision="float32", compile="off")
+CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
 
 
 @functools.cache

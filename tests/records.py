@@ -74,7 +74,7 @@ def record(
         protocol=protocol,
         target=recipe.target,
         recipe=recipe,
-        execution=Execution(device="cpu", precision="float32", compile="off"),
+        execution=Execution(device="cpu", loader="dali", precision="float32", compile="off"),
         images=Images(train=50_000, test=10_000),
         environment={**ENVIRONMENT, **environment},
         runs=[run(recipe.seed + number, values, seconds) for number, values in enumerate(accuracies)],

@@ -1,5 +1,7 @@
 """What `auto` becomes, and what is refused."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -21,7 +23,7 @@ def test_auto_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert resolve(Execution()) == (Execution(device="cpu", precision=precision, compile="off"), [])  # type: ignore[arg-type]
+    assert resolve(Execution()) == (Execution("cpu", "dali", precision, "off"), [])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float16")])
@@ -35,8 +37,18 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: s
 
 
 def test_what_is_named_is_kept(no_gpu: None) -> None:
-    named = Execution(device="cpu", precision="bfloat16", compile="off")
+    named = Execution("cpu", "torchvision", "bfloat16", "off")
     assert resolve(named) == (named, [])
+
+
+@pytest.mark.parametrize("missing", ["nvidia", "nvidia.dali"])
+def test_without_dali_it_says_so_and_takes_fused(no_gpu: None, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else find(name))
+    resolved, notes = resolve(Execution())
+    assert resolved.loader == "fused"
+    assert notes == ["no NVIDIA DALI on this machine: loader fused"]
+    assert resolve(Execution(loader="dali"))[0].loader == "dali"  # whose one-line error is the loader's
 
 
 def test_cuda_without_cuda(no_gpu: None) -> None:

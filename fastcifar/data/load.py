@@ -10,5 +10,8 @@ from fastcifar.recipe import Recipe
 
 def load_dataset(recipe: Recipe, folder: Path | None = None) -> Dataset:
     """The images of `recipe`, as many as it asks for; CIFAR-10 from `folder` (see `load_cifar10`)."""
-    dataset = synthetic() if recipe.dataset == "synthetic" else load_cifar10(folder)
+    if recipe.dataset == "synthetic":
+        dataset = synthetic(limit_train=recipe.limit_train, limit_test=recipe.limit_test)
+    else:
+        dataset = load_cifar10(folder)
     return dataset.limited(recipe.limit_train, recipe.limit_test)

@@ -84,7 +84,7 @@ def loader(
     dataset: Dataset,
     *,
     batch_size: int = 512,
-    device: str | torch.device = "cuda",
+    device: str | torch.device = "auto",
     pad: int = 4,
     pad_mode: Literal["zero", "reflect"] = "zero",
     flip: Literal["none", "random", "alternating"] = "random",
@@ -94,9 +94,11 @@ def loader(
 ) -> Epochs:
     """A loader to iterate over, on its own: each time gives the augmented batches of the next epoch of `dataset`.
 
-    Pixels `pad` and `cutout` as in a recipe's `augmentation`; `dtype` is for `fused` (the others give float32). Raises
-    `InputError` at a value out of range.
+    `device` auto is CUDA if there is a GPU, else the CPU. Pixels `pad` and `cutout` as in a recipe's `augmentation`;
+    `dtype` is for `fused` (the others give float32). Raises `InputError` at a value out of range.
     """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     augmentation = Augmentation(pad=pad, pad_mode=pad_mode, flip=flip, cutout=cutout)
     validated(asdict(Recipe(augmentation=augmentation, batch_size=batch_size, seed=seed)))
     opened = open_loader(name, dataset, augmentation, batch_size=batch_size, device=torch.device(device), dtype=dtype)

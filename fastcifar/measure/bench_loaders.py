@@ -1,6 +1,5 @@
 """`fastcifar bench loaders`: images/s of every loader that can run here, next to plain torchvision and the limit."""
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,6 +11,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import Loader, open_loader
 from fastcifar.data.plan import draw_plan
 from fastcifar.data.torchvision import TorchvisionLoader
+from fastcifar.execution import has_dali
 from fastcifar.measure.plain import PlainLoader
 from fastcifar.measure.throughput import Candidate, Measurement, copy_candidate, in_turn, repeated
 from fastcifar.recipe import Augmentation
@@ -63,7 +63,7 @@ def bench_loaders(
         through = passes(loader, dataset, batch_size)
         return Candidate(name, repeated(lambda: next(through), place, seconds), place)
 
-    if importlib.util.find_spec("nvidia.dali") is not None:
+    if has_dali():
         for place in dict.fromkeys((device, CPU)):
             loader = open_loader("dali", dataset, AUGMENTATION, device=place, batch_size=batch_size)
             candidates.append(fast("dali-gpu" if place.type == "cuda" else "dali-cpu", loader, place))

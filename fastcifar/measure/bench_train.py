@@ -1,6 +1,5 @@
 """`fastcifar bench train`: training end to end with each loader, and how long the device waits for its data."""
 
-import importlib.util
 import itertools
 import math
 import statistics
@@ -13,7 +12,7 @@ from torch import Tensor
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import Loader, open_loader
 from fastcifar.data.plan import draw_plan
-from fastcifar.execution import Execution, resolve
+from fastcifar.execution import Execution, has_dali, resolve
 from fastcifar.measure.bench_loaders import AUGMENTATION, YARDSTICK
 from fastcifar.measure.plain import PlainLoader
 from fastcifar.measure.throughput import Candidate, Measurement, in_turn
@@ -87,7 +86,7 @@ def bench_train(
     sources: dict[str, Iterator[Iterator[tuple[Tensor, Tensor]]]] = {
         READY: (itertools.repeat((fixed, labels)) for _ in itertools.count())
     }
-    names = ["dali"] if importlib.util.find_spec("nvidia.dali") is not None else []
+    names = ["dali"] if has_dali() else []
     for name in (*names, "fused", "torchvision"):
         progress(f"setting up: {name}")
         loader = open_loader(

@@ -1,9 +1,11 @@
 """Made-up images: CIFAR-shaped, from a seed, learnable, and never mistaken for CIFAR-10."""
 
 import numpy as np
+import pytest
 
 from fastcifar.data.load import load_dataset
 from fastcifar.data.synthetic import synthetic
+from fastcifar.errors import InputError
 from fastcifar.recipe import Recipe
 
 
@@ -31,6 +33,16 @@ def test_the_nearest_training_image_tells_the_class() -> None:
     distances = (train**2).sum(1) - 2 * test @ train.T
     right = (dataset.train_labels[distances.argmin(1)] == dataset.test_labels).mean()
     assert 0.5 < right < 1
+
+
+def test_with_limits_the_first_are_made() -> None:
+    whole, part = synthetic(2500, 1200, seed=4), synthetic(2500, 1200, seed=4, limit_train=1300, limit_test=1)
+    np.testing.assert_array_equal(part.train_images, whole.train_images[:1300])
+    np.testing.assert_array_equal(part.train_labels, whole.train_labels[:1300])
+    np.testing.assert_array_equal(part.test_images, whole.test_images[:1])
+    assert len(part.test_labels) == 1
+    with pytest.raises(InputError, match="limit_train: 50,001 images asked for, synthetic has 50,000"):
+        load_dataset(Recipe(dataset="synthetic", limit_train=50_001, limit_test=1))
 
 
 def test_every_name_says_so() -> None:

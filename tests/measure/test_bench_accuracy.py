@@ -27,7 +27,7 @@ def bench(*arguments: str) -> int:
 @pytest.mark.parametrize("mode", ["off", "default"])
 def test_a_restarted_trainer_is_a_new_one(small: Dataset, quick: Recipe, mode: str, restored_rng: object) -> None:
     """Bit for bit: weights, losses, accuracies; with what was compiled for the first seed."""
-    execution = Execution(device="cpu", precision="float32", compile=mode)  # type: ignore[arg-type]
+    execution = Execution("cpu", "dali", "float32", mode)  # type: ignore[arg-type]
     again = Trainer(quick, small, execution)
     again.run()
     again.restart(7)

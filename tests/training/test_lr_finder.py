@@ -19,7 +19,7 @@ from fastcifar.report.lr import draw_lr, keep_lr, print_lr, values_json
 from fastcifar.training.lr_finder import LrRange, find_lr, for_range_test, make_trainer, resolved_schedule, search
 from fastcifar.training.trainer import Trainer
 
-CPU = Execution(device="cpu", precision="float32", compile="off")
+CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
 STEPS = 80
 
 

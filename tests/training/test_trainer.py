@@ -16,7 +16,7 @@ from fastcifar.training.evaluate import TestSet, normalise
 from fastcifar.training.log import EpochLog
 from fastcifar.training.trainer import Trainer
 
-CPU = Execution(device="cpu", precision="float32", compile="off")
+CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
 
 
 class Watcher:
