@@ -16,7 +16,7 @@ from fastcifar import cli_records, cli_runs
 from fastcifar.arguments import Bench, Command, Data, Env, FindLr, Recipes, Summary, Train, parse, recipe_name
 from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Show
 from fastcifar.arguments_runs import Compare, Eval, ExportModel, Predict, Report
-from fastcifar.errors import InputError, RunError, Stopped
+from fastcifar.errors import InputError, RunError, Stopped, memory_problem
 from fastcifar.execution import Execution, resolve
 from fastcifar.recipe import Model, Recipe, header, shipped_recipes, validated
 
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{place}{error.strerror or error}", 1, debug)
     except Exception as error:
         summary = (str(error).splitlines() or [""])[0]
+        if problem := memory_problem(error):
+            return _fail(problem, 1, debug)
         return _fail(f"{type(error).__name__}: {summary} (--debug prints the traceback)", 1, debug)
 
 

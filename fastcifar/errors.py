@@ -1,5 +1,7 @@
 """The ways a command ends badly: the user's input was wrong, the run failed, or it was told to stop."""
 
+import re
+
 
 class InputError(Exception):
     """Bad input: one line that says what was wrong, where, and what to do. Exit code 2."""
@@ -15,3 +17,16 @@ class Stopped(KeyboardInterrupt):
 
 class RunError(Exception):
     """A run that started well and failed: one line that says when and why. Exit code 1."""
+
+
+def memory_problem(error: BaseException) -> str | None:
+    """The line for a person where memory ran out, the GPU's (torch, DALI, cuDNN) or the machine's; None otherwise."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
+        where = "out of memory"
+    elif re.search(r"CUDA.*out of memory|Can't allocate|STATUS_ALLOC_FAILED", text):
+        where = "out of GPU memory"
+    else:
+        return None
+    asked = re.search(r"allocate (\d[\d.]* ?(?:[KMGTP]?i?B|bytes))", text)
+    return f"{where}{f' ({asked[1]} more were asked for)' if asked else ''}; a smaller batch or network needs less"
