@@ -32,6 +32,8 @@ class Train:
     """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
     report: bool = True
     """Write the report (see `fastcifar report`) into the run directory at the end."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard into the run directory, as the run goes; needs the extra tensorboard."""
 
 
 @dataclass(frozen=True)

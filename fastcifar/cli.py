@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 
 from rich.console import Console
@@ -116,11 +117,16 @@ def train(command: Train, console: Console) -> None:
     from fastcifar.report.lr import keep_lr, print_lr
     from fastcifar.report.run_page import write_report
     from fastcifar.training.lr_finder import make_trainer
+    from fastcifar.report.run_figures import tested
     from fastcifar.training.run_directory import RunDirectory, default_path
+    from fastcifar.report.tensorboard import TensorBoard
 
     execution, notes = resolve(command.execution)
+    from fastcifar.training.saved import open_run
     name, recipe = recipe_name(command.name, notes), command.recipe
-    with RunDirectory(command.out or default_path(name, recipe)) as directory:
+    path = command.out or default_path(name, recipe)
+    board = TensorBoard(path / "tensorboard") if command.tensorboard else None
+    with RunDirectory(path) as directory:
         dataset = load_dataset(recipe, command.data)
         trainer, found = make_trainer(recipe, dataset, execution)
         recipe = trainer.recipe
@@ -136,14 +142,21 @@ def train(command: Train, console: Console) -> None:
             lr_range=found.note() if found else None,
         )
         if found:
-            keep_lr(found, directory.path)
-        with TrainingConsole(console, trainer) as table:
-            result = trainer.run([directory, table])
+            keep_lr(found, path)
+        with TrainingConsole(console, trainer) as table, board or nullcontext():
+            if board:
+                board.start(recipe, execution)
+            result = trainer.run([directory, table, *([board] if board else [])])
+            if board:
+                board.finish(result)
         directory.finish(result, trainer.model, wall_seconds())
     print_result(console, result, recipe.target)
-    console.print(f"kept in {directory.path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"kept in {path}", highlight=False, markup=False, soft_wrap=True)
+    answers = tested(open_run(path), dataset) if command.report or board else None
+    if board and answers:
+        board.pictures(answers, dataset)
     if command.report:
-        page = write_report(directory.path, dataset=dataset)
+        page = write_report(path, dataset=dataset, found=answers)
         console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -38,7 +38,8 @@ def train(
 
     `execution` is by default what this machine does fastest; CIFAR-10 is looked for in `data`, see `load_cifar10`.
     With `out`, a new or empty folder, the run is kept there as `fastcifar train` does, for `load`; without, nothing is
-    written. `observers` are told of every step and epoch (`fastcifar.training.trainer.Observer`).
+    written. `observers` are told of every step and epoch (`fastcifar.training.trainer.Observer`), such as
+    `fastcifar.report.tensorboard.TensorBoard(folder)`, which writes event files of the scalars.
 
     Raises `InputError` at a recipe, device, data or folder that will not do, `RunError` at a loss that is not finite.
     """

@@ -21,7 +21,10 @@ from fastcifar.training.predictions import (
     calibrate,
     confident_mistakes,
     confusion_matrix,
+    predict_logits,
+    softmax,
 )
+from fastcifar.training.saved import Saved
 
 PLANS = 8
 
@@ -37,8 +40,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tested:
-    """What the network says of the test images, by `fastcifar.training.predictions`; mistakes in falling confidence."""
+    """What the network says of the test images in `precision`, by `fastcifar.training.predictions`; mistakes in falling
+    confidence."""
 
+    precision: str
     classes: tuple[str, ...]
     confusion: NDArray[np.int64]
     calibration: Calibration
@@ -62,11 +67,18 @@ class Transformed:
     plans: EpochPlan
 
 
-def tested(probabilities: NDArray[np.float32], dataset: Dataset) -> Tested:
-    """What follows from the probabilities (n, 10) of the test images of `dataset`."""
+def tested(saved: Saved, dataset: Dataset) -> Tested:
+    """What the weights of a finished run say of the test images of `dataset`; `saved.model` moves to its device."""
+    # On the device of the run where that is here: a wide network takes minutes on a CPU.
+    on_cuda = saved.run["execution"].get("device") == "cuda" and torch.cuda.is_available()
+    model = saved.model.to("cuda" if on_cuda else "cpu")
+    # float16 does not run on every CPU.
+    precision = "float32" if saved.precision == "float16" and not on_cuda else saved.precision
+    probabilities = softmax(predict_logits(model, dataset.test_images, precision=precision))
     labels, names = dataset.test_labels, dataset.classes
     wrong = confident_mistakes(probabilities, labels)
     return Tested(
+        precision=precision,
         classes=names,
         confusion=confusion_matrix(probabilities, labels),
         calibration=calibrate(probabilities, labels),
@@ -100,7 +112,7 @@ def pictures(
     recipe: Recipe, log: Sequence[EpochLog], dataset: Dataset, found: Tested, seen: Transformed
 ) -> dict[str, Picture]:
     """Every picture of a run by its file's name, in the order of the page."""
-    return {**_curves(recipe, log), **_answers(found, dataset), "transforms": _transforms(recipe, seen)}
+    return {**_curves(recipe, log), **answers(found, dataset), "transforms": _transforms(recipe, seen)}
 
 
 def _curves(recipe: Recipe, log: Sequence[EpochLog]) -> dict[str, Picture]:
@@ -134,7 +146,8 @@ def _curves(recipe: Recipe, log: Sequence[EpochLog]) -> dict[str, Picture]:
     }
 
 
-def _answers(found: Tested, dataset: Dataset) -> dict[str, Picture]:
+def answers(found: Tested, dataset: Dataset) -> dict[str, Picture]:
+    """The pictures of what the network says of the test images, by name."""
     confusion, names, shares = found.confusion, found.classes, accuracy_by_class(found.confusion)
     best, worst = int(np.nanargmax(shares)), int(np.nanargmin(shares))
     return {

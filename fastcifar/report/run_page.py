@@ -18,7 +18,6 @@ from string import Template
 from typing import Any
 
 import numpy as np
-import torch
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
@@ -28,18 +27,24 @@ from fastcifar.report.figures import DARK, LIGHT, certainty, percent
 from fastcifar.report.run_figures import Picture, Tested, pictures, tested, transformed
 from fastcifar.report.run_tables import seconds
 from fastcifar.training.log import EpochLog
-from fastcifar.training.predictions import predict_logits, softmax, wilson
+from fastcifar.training.predictions import wilson
 from fastcifar.training.run_directory import require_folder_of, write_whole
 from fastcifar.training.saved import Saved, open_run
 
 
 def write_report(
-    run: Path, out: Path | None = None, data: Path | None = None, *, dataset: Dataset | None = None
+    run: Path,
+    out: Path | None = None,
+    data: Path | None = None,
+    *,
+    dataset: Dataset | None = None,
+    found: Tested | None = None,
 ) -> Path:
     """Write index.html and its PNG files into `out`, by default `run`/report; return the path of index.html.
 
     `run` is the folder of a finished run. Its images are `dataset` where they are in memory already, else they are
-    loaded, CIFAR-10 from `data` (see `load_cifar10`). The weights are tested again for what the log does not hold.
+    loaded, CIFAR-10 from `data` (see `load_cifar10`). The weights are tested again for what the log does not hold,
+    unless that is `found` already (`tested`).
     Raises `InputError`, one line, where the run is not finished, its images are others, or a file cannot be written.
     """
     folder = run / "report" if out is None else out
@@ -48,7 +53,7 @@ def write_report(
     log = read_log(saved)
     dataset = load_dataset(saved.recipe, data) if dataset is None else dataset
     _require_same_images(saved, dataset)
-    page, drawn = _page(saved, log, dataset)
+    page, drawn = _page(saved, log, dataset, tested(saved, dataset) if found is None else found)
     try:
         folder.mkdir(exist_ok=True)
         for name, png in drawn.items():
@@ -90,19 +95,13 @@ def _require_same_images(saved: Saved, dataset: Dataset) -> None:
         raise InputError(f"{saved.path / 'run.json'}: dataset: is not the one here: {dataset.describe()}")
 
 
-def _page(saved: Saved, log: Sequence[EpochLog], dataset: Dataset) -> tuple[str, dict[str, bytes]]:
+def _page(saved: Saved, log: Sequence[EpochLog], dataset: Dataset, found: Tested) -> tuple[str, dict[str, bytes]]:
     """The text of index.html, and its pictures in light colours by name."""
-    # On the device of the run where that is here: a wide network takes minutes on a CPU.
-    on_cuda = saved.run["execution"].get("device") == "cuda" and torch.cuda.is_available()
-    model = saved.model.to("cuda" if on_cuda else "cpu")
-    # float16 does not run on every CPU.
-    precision = "float32" if saved.precision == "float16" and not on_cuda else saved.precision
-    found = tested(softmax(predict_logits(model, dataset.test_images, precision=precision)), dataset)
     seen = transformed(saved.recipe, dataset)
     drawn = pictures(saved.recipe, log, dataset, found, seen)
     light = {name: one.draw(theme=LIGHT) for name, one in drawn.items()}
-    layers, parameters = run_tables.layers(model)
-    again = f"The final weights on the {len(dataset.test_labels):,} test images, in {precision}."
+    layers, parameters = run_tables.layers(saved.model)
+    again = f"The final weights on the {len(dataset.test_labels):,} test images, in {found.precision}."
     if abs(found.accuracy - saved.final_accuracy) > 1e-9:  # other hardware rounds differently
         again += f" Tested again for this page they get {percent(found.accuracy)}, of which the rest of this page is."
     style, recipe, run = asset("run.css"), saved.recipe, saved.run

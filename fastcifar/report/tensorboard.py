@@ -1,0 +1,108 @@
+"""A run as event files of TensorBoard: scalars by epoch, pictures of the test, hyperparameters with the result."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution
+from fastcifar.recipe import Recipe
+from fastcifar.report.run_figures import Tested, answers
+from fastcifar.training.log import EpochLog, Result
+
+
+class TensorBoard:
+    """Observes a run and writes event files into `folder`, made with the first of them; the step is the epoch.
+
+    As a context manager it closes the file under way; what comes after that goes into another one beside it. Raises
+    `InputError` where the package tensorboard is not here.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard.summary import hparams
+        except ImportError as error:
+            missing = "event files need tensorboard, which is not here; pip install 'fastcifar[tensorboard]'"
+            raise InputError(missing) from error
+        self._open, self._hparams = partial(SummaryWriter, str(folder)), hparams
+        self._made: Any = None
+        self._epoch = 0
+
+    @property
+    def _writer(self) -> Any:
+        """A SummaryWriter, which opens another file by itself after it was closed."""
+        self._made = self._made or self._open()
+        return self._made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._made is not None:
+            self._made.close()
+
+    def start(self, recipe: Recipe, execution: Execution) -> None:
+        """Write the hyperparameters: what is trained, by dotted names, and how it is executed."""
+        # Not by add_hparams, which makes a run of its own of them. The first of the three, a table of contents, is not
+        # written: TensorBoard takes any one run's for all; without it, it puts first in what the runs differ.
+        _, started, _ = self._hparams(_dotted(asdict(recipe)) | asdict(execution), {})
+        self._writer.file_writer.add_summary(started)
+        self._writer.flush()
+
+    def step(self, epoch: int, step: int) -> None:
+        """Nothing is written at a step, which is inside the time measured."""
+
+    def epoch(self, log: EpochLog) -> None:
+        """Write the epoch, and flush, for a TensorBoard that follows the run."""
+        self._epoch = log.epoch
+        for name, value in (
+            ("accuracy/test", log.test_accuracy),
+            ("accuracy/train", log.train_accuracy),
+            ("images_per_second", log.images_per_second),
+            ("learning_rate", log.learning_rate),
+            ("loss/test", log.test_loss),
+            ("loss/train", log.train_loss),
+            ("seconds/test", log.eval_seconds),
+            ("seconds/train", log.train_seconds),
+        ):
+            self._writer.add_scalar(name, value, log.epoch)
+        self._writer.flush()
+
+    def finish(self, result: Result) -> None:
+        """Write the result beside the hyperparameters; the time to the target only where that was reached."""
+        for name in ("final_accuracy", "best_accuracy", "time_to_target", "train_seconds"):
+            if (value := getattr(result, name)) is not None:
+                self._writer.add_scalar(f"hparam/{name}", value, self._epoch)
+        *_, ended = self._hparams({}, {})
+        self._writer.file_writer.add_summary(ended)
+        self._writer.flush()
+
+    def pictures(self, found: Tested, dataset: Dataset) -> None:
+        """Draw the surest mistakes and the confusion matrix of the test as the report does, and close the file."""
+        drawn = answers(found, dataset)
+        with self:
+            for name in ("confusion", "mistakes"):
+                pixels = np.asarray(Image.open(io.BytesIO(drawn[name].draw())).convert("RGB"))
+                self._writer.add_image(f"test/{name}", pixels, self._epoch, dataformats="HWC")
+
+
+def _dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a recipe by dotted name, as TensorBoard takes them; what is not limited is left out."""
+    values: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            values |= _dotted(value, f"{prefix}{key}.")
+        elif value is not None:
+            values[prefix + key] = str(value).lower() if isinstance(value, bool) else value
+    return values
