@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastcifar.data.cifar10 import load_cifar10
     from fastcifar.data.loader import loader
-    from fastcifar.runs import load, train
+    from fastcifar.runs import find_lr, load, train
+    from fastcifar.training.evaluate import normalise
 
 __version__ = "0.1.0"
-__all__ = ["load", "load_cifar10", "loader", "train"]
+__all__ = ["find_lr", "load", "load_cifar10", "loader", "normalise", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,7 +22,11 @@ def __getattr__(name: str) -> Any:
         from fastcifar.data.loader import loader
 
         return loader
-    if name in ("load", "train"):
+    if name == "normalise":
+        from fastcifar.training.evaluate import normalise
+
+        return normalise
+    if name in ("find_lr", "load", "train"):
         from fastcifar import runs
 
         return getattr(runs, name)

@@ -1,4 +1,4 @@
-"""Runs from Python: train one, load one."""
+"""Runs from Python: find their learning rates, train one, load one."""
 
 import contextlib
 import time
@@ -12,10 +12,11 @@ from fastcifar.measure.environment import environment
 from fastcifar.model import ResNet
 from fastcifar.recipe import Recipe, load_recipe
 from fastcifar.training.log import EpochLog, Result
-from fastcifar.training.lr_finder import make_trainer
+from fastcifar.training.lr_finder import LrRange, for_range_test, make_trainer
+from fastcifar.training.lr_finder import find_lr as range_test
 from fastcifar.training.run_directory import RunDirectory
 from fastcifar.training.saved import open_run
-from fastcifar.training.trainer import Observer
+from fastcifar.training.trainer import Observer, Trainer
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,28 @@ def train(
     return Trained(**vars(result), model=trainer.model.eval(), log=tuple(log.epochs))
 
 
+def find_lr(
+    recipe: Recipe | str | Path, *, execution: Execution | None = None, data: str | Path | None = None
+) -> LrRange:
+    """A learning-rate range test of `recipe`, as `fastcifar find-lr` does it: LRMIN, LRMAX and the loss of every step.
+
+    `recipe.with_rates(min_lr=..., max_lr=...)` puts them in the places where the schedule says "find"; `train` does
+    both by itself. The arguments are those of `train`. Raises `InputError` as `train` does, and `RunError` where the
+    loss does not fall.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(str(recipe))
+    execution, _ = resolve(execution or Execution())
+    dataset = load_dataset(recipe, None if data is None else Path(data))
+    return range_test(Trainer(for_range_test(recipe), dataset, execution))
+
+
 def load(run: str | Path) -> ResNet:
     """The network of a finished run directory: float32, on the CPU, channels_last, in evaluation mode.
 
-    It takes normalised images (B, 3, 32, 32) (`fastcifar.training.evaluate.normalise` makes them of bytes) and gives
-    logits (B, 10); its `predict` gives probabilities. Nothing is unpickled. Raises `InputError`, one line, where `run`
-    is no finished run directory or is damaged.
+    It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits (B, 10); its
+    `predict` gives probabilities. Nothing is unpickled. Raises `InputError`, one line, where `run` is no finished run
+    directory or is damaged.
     """
     return open_run(run).model
 

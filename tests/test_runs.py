@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,7 @@ from finished import CPU, RECIPE, dataset, finished_run
 import fastcifar
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
-from fastcifar.recipe import to_toml
-from fastcifar.training.evaluate import normalise
+from fastcifar.recipe import Schedule, to_toml
 
 
 def test_train_then_load(small: Dataset) -> None:
@@ -32,7 +31,7 @@ def test_train_then_load(small: Dataset) -> None:
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert model.layer1.block.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
-    probabilities = model.predict(normalise(torch.from_numpy(small.test_images[:50])))
+    probabilities = model.predict(fastcifar.normalise(torch.from_numpy(small.test_images[:50])))
     assert probabilities.shape == (50, 10)
     np.testing.assert_allclose(probabilities.sum(dim=1).numpy(), 1, atol=1e-6)
 
@@ -58,8 +57,22 @@ def test_train_refuses_a_folder_in_use(tmp_path: Path) -> None:
         fastcifar.train("nothing")
 
 
+def test_find_lr_finds_what_train_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And `with_rates` then gives the recipe that `train` says it trained."""
+    images = dataset()
+    monkeypatch.setattr("fastcifar.runs.load_dataset", lambda recipe, data: images)
+    recipe = replace(RECIPE.with_epochs(1), batch_size=30, schedule=Schedule("find", "find", peak_epoch=0.5))
+    toml = tmp_path / "mine.toml"
+    toml.write_text(to_toml(recipe))
+    found = fastcifar.find_lr(toml, execution=CPU)
+    fastcifar.train(recipe, execution=CPU, out=tmp_path / "run")
+    said = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert {**said["lr_range"], "seconds": found.seconds} == found.note()
+    assert said["recipe"] == asdict(recipe.with_rates(min_lr=found.min_lr, max_lr=found.max_lr))
+
+
 def test_what_waits_for_torch() -> None:
     """Neither the package nor the command line's modules import it before it is needed."""
     script = "import sys, fastcifar, fastcifar.cli_runs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-    assert {"load", "train"} <= set(fastcifar.__all__)
+    assert all(callable(getattr(fastcifar, name)) for name in fastcifar.__all__)
