@@ -65,10 +65,13 @@ def toy() -> Recipe:
     )
 
 
-@pytest.mark.parametrize("epochs_before", [0, 1])
-def test_nothing_is_left_changed(small: Dataset, epochs_before: int, restored_rng: object) -> None:
-    """In a new trainer, and in the middle of a run, where the optimizer has a state."""
-    trainer, untouched = (Trainer(toy(), small, CPU) for _ in range(2))
+@pytest.mark.parametrize(("epochs_before", "mode"), [(0, "off"), (1, "off"), (1, "default")])
+def test_nothing_is_left_changed(
+    small: Dataset, quick: Recipe, epochs_before: int, mode: str, restored_rng: object
+) -> None:
+    """In a new trainer, and in the middle of a run, where the optimizer has a state; compiled too."""
+    execution = replace(CPU, compile=mode)  # type: ignore[arg-type]
+    trainer, untouched = (Trainer(quick, small, execution) for _ in range(2))
     for epoch in range(epochs_before):
         trainer.train_epoch(epoch + 1)
         untouched.train_epoch(epoch + 1)
