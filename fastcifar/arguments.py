@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import arg
 
 import fastcifar
-from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Show
+from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Profile, Show
 from fastcifar.arguments_runs import Compare, Eval, ExportModel, Predict, Report
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
@@ -89,9 +89,13 @@ class Bench:
     width: int | None = None
     """Width of the network of step and train; by default 64 on a GPU and 16 on a CPU."""
     blocks: int | None = None
-    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 for all."""
+    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 where short."""
+    short: bool = False
+    """Smaller blocks and fewer combinations, as all has them."""
     dataset: Literal["cifar10", "synthetic"] = "cifar10"
     """The images; their speed is the same, and synthetic needs no download."""
+    limit_train: int | None = None
+    """Only the first so many training images."""
     data: Annotated[Path | None, arg(metavar="DIR")] = None
     """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -111,12 +115,14 @@ class Leaderboard:
 
 
 AUTO = "auto"
-BenchCommand = Bench | Accuracy | Peers
+BenchCommand = Bench | Accuracy | Peers | Profile
 LeaderboardCommand = Check | Show | Page | Export
 RunCommand = FindLr | Report | Compare | Eval | Predict | ExportModel
 _WorkCommand = Train | RunCommand | BenchCommand | Summary
 Command = _WorkCommand | LeaderboardCommand | Data | Recipes | Env | Benches | Leaderboard
-WITH_RECIPE = (Train, FindLr, Accuracy, Peers, Summary)
+WITH_RECIPE = (Train, FindLr, Accuracy, Peers, Profile, Summary)
+_OF_A_RECIPE = {("", name) for name in ("train", "find-lr", "summary")}
+_OF_A_RECIPE |= {("bench", name) for name in ("accuracy", "peers", "profile")}
 _WHAT = {
     "all": "loaders, step and train, shortened: what `fastcifar bench` alone does.",
     "loaders": "Images/s of every loader that can run here.",
@@ -135,7 +141,7 @@ def parse(arguments: list[str]) -> Command:
     name = _recipe_argument(arguments)
     if name != AUTO:
         base = load_recipe(name)
-    elif rest[0] in ("train", "find-lr", "summary") or (group == "bench" and rest[0] in ("accuracy", "peers")):
+    elif (group, rest[0]) in _OF_A_RECIPE:
         base = load_recipe(default_recipe())
     else:
         base = Recipe()  # the other commands have no recipe: spare them the import of torch
@@ -174,6 +180,7 @@ def _commands(group: str, name: str, base: Recipe) -> dict[str, Command]:
             **{what: Bench(what) for what in _WHAT},  # type: ignore[arg-type]
             "accuracy": Accuracy(name, base),
             "peers": Peers(name, base),
+            "profile": Profile(name, base),
         }
     if group == "leaderboard":
         return {

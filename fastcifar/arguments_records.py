@@ -1,4 +1,4 @@
-"""The flags of the subcommands that make and compare records: time to accuracy, rivals, the leaderboard."""
+"""The flags of the subcommands that make and compare records: time to accuracy, profile, rivals, leaderboard."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +22,32 @@ class Accuracy:
     execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
     runs: int = 3
     """How many runs, with the seeds seed, seed + 1 and so on."""
+    minutes: float | None = None
+    """Begin no further run once this many minutes have passed."""
     protocol: ProtocolName = "first-crossing"
     """Training seconds to the first epoch at the target; or of the whole recipe, if its mean accuracy is above it."""
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
     resume: bool = False
     """Go on with the record that --json names, up to --runs."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Profile a recipe's training: kernels by time, the gaps between them, the share of matrix products."""
+
+    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")]
+    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
+    recipe: Annotated[Recipe, arg(name="")]
+    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
+    steps: int = 50
+    """How many steps the profiler sees, of the third epoch."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write what was found to this file."""
+    trace: Annotated[Path | None, arg(metavar="FILE.json.gz")] = None
+    """Write the profiler's trace, for Perfetto or chrome://tracing."""
     data: Annotated[Path | None, arg(metavar="DIR")] = None
     """Folder that holds cifar-10-batches-py; see `fastcifar train --help`."""
 
@@ -42,6 +62,8 @@ class Peers:
     execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
     runs: int = 1
     """How many runs of each program."""
+    minutes: float | None = None
+    """End a program after this many minutes; of its runs those count that it has finished."""
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
     peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()

@@ -15,7 +15,7 @@ from rich.text import Text
 import fastcifar
 from fastcifar import cli_records, cli_runs
 from fastcifar.arguments import Bench, Command, Data, Env, FindLr, Recipes, Summary, Train, parse, recipe_name
-from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Show
+from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Profile, Show
 from fastcifar.arguments_runs import Compare, Eval, ExportModel, Predict, Report
 from fastcifar.errors import InputError, RunError, Stopped, memory_problem
 from fastcifar.execution import Execution, resolve
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", 1, debug)
     except Exception as error:
-        summary = (str(error).splitlines() or [""])[0]
         if problem := memory_problem(error):
             return _fail(problem, 1, debug)
+        summary = (str(error).splitlines() or [""])[0]
         return _fail(f"{type(error).__name__}: {summary} (--debug prints the traceback)", 1, debug)
 
 
@@ -91,6 +91,8 @@ def run(command: Command, console: Console) -> None:
             cli_records.accuracy(command, console)
         case Peers():
             cli_records.peers(command, console)
+        case Profile():
+            cli_records.profile(command, console)
         case Check():
             cli_records.check(command, console)
         case Show():
@@ -115,14 +117,14 @@ def train(command: Train, console: Console) -> None:
     from fastcifar.measure.environment import environment, wall_seconds
     from fastcifar.report.console import TrainingConsole, print_result, print_start
     from fastcifar.report.lr import keep_lr, print_lr
-    from fastcifar.report.run_page import write_report
-    from fastcifar.training.lr_finder import make_trainer
     from fastcifar.report.run_figures import tested
-    from fastcifar.training.run_directory import RunDirectory, default_path
+    from fastcifar.report.run_page import write_report
     from fastcifar.report.tensorboard import TensorBoard
+    from fastcifar.training.lr_finder import make_trainer
+    from fastcifar.training.run_directory import RunDirectory, default_path
+    from fastcifar.training.saved import open_run
 
     execution, notes = resolve(command.execution)
-    from fastcifar.training.saved import open_run
     name, recipe = recipe_name(command.name, notes), command.recipe
     path = command.out or default_path(name, recipe)
     board = TensorBoard(path / "tensorboard") if command.tensorboard else None
@@ -198,12 +200,17 @@ def bench(command: Bench, console: Console) -> None:
         require_folder_of(file)
     execution, _ = resolve(Execution(device=command.device))
     device = torch.device(execution.device)
-    short = command.what == "all"
+    short = command.short or command.what == "all"
     width = (64 if device.type == "cuda" else 16) if command.width is None else command.width
     blocks = (3 if short else 7) if command.blocks is None else command.blocks
     if blocks < 1:
         raise InputError(f"--blocks {blocks}: at least one is needed")
-    recipe = Recipe(dataset=command.dataset, batch_size=command.batch_size, model=Model(width=width))
+    recipe = Recipe(
+        dataset=command.dataset,
+        limit_train=command.limit_train,
+        batch_size=command.batch_size,
+        model=Model(width=width),
+    )
     recipe = validated(asdict(recipe), prefix="--")
     dataset = load_dataset(recipe, command.data)
     if 8 * recipe.batch_size > len(dataset.train_images):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fastcifar.arguments import recipe_name
-from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Show
+from fastcifar.arguments_records import Accuracy, Check, Export, Page, Peers, Profile, Show
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import resolve
 
@@ -27,6 +27,7 @@ def accuracy(command: Accuracy, console: Console) -> None:
 
     if command.runs < 1:
         raise InputError(f"--runs {command.runs}: at least one is needed")
+    seconds = _seconds(command.minutes)
     execution, notes = resolve(command.execution)
     name = recipe_name(command.name, notes)
     if command.resume and command.json is None:
@@ -60,6 +61,7 @@ def accuracy(command: Accuracy, console: Console) -> None:
                 execution,
                 protocol=command.protocol,
                 runs=command.runs,
+                seconds=seconds,
                 earlier=earlier,
                 keep=keep,
                 watcher=watcher,
@@ -70,6 +72,37 @@ def accuracy(command: Accuracy, console: Console) -> None:
         raise
     print_accuracy(console, record)
     console.print(f"kept in {file}", highlight=False, markup=False, soft_wrap=True)
+
+
+def profile(command: Profile, console: Console) -> None:
+    """`fastcifar bench profile`"""
+    from fastcifar.data.load import load_dataset
+    from fastcifar.measure.profile import profile_training, to_json
+    from fastcifar.report.profile import print_profile
+    from fastcifar.training.run_directory import require_folder_of, write_whole
+
+    if command.steps < 1:
+        raise InputError(f"--steps {command.steps}: at least one is needed")
+    for file in filter(None, (command.json, command.trace)):
+        require_folder_of(file)
+    execution, notes = resolve(command.execution)
+    name = recipe_name(command.name, notes)
+    dataset = load_dataset(command.recipe, command.data)
+    for line in (*notes, f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    with console.status("setting up") as status:
+        found = profile_training(
+            command.recipe, dataset, execution, steps=command.steps, trace=command.trace, progress=status.update
+        )
+    print_profile(console, found)
+    if command.json:
+        write_whole(command.json, to_json(found, name, command.recipe, execution, dataset).encode())
+
+
+def _seconds(minutes: float | None) -> float | None:
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise InputError(f"--minutes {minutes:g}: must be above 0")
+    return None if minutes is None else 60 * minutes
 
 
 def check(command: Check, console: Console) -> None:
@@ -172,6 +205,7 @@ def peers(command: Peers, console: Console) -> None:
         runs=command.runs,
         paths=paths,
         protocol=command.protocol,
+        seconds=_seconds(command.minutes),
         progress=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     print_peers(console, outcomes, command.recipe.target)

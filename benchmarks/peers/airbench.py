@@ -13,13 +13,13 @@ of the 9.9 is 44 of 48 steps, so that the images/s of the run come out 0.8 % too
 
 import importlib.util
 import sys
-from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from benchmarks.peers import cuda_script
 from benchmarks.peers.cuda_script import Printed, Row
-from fastcifar.measure.peers import Job, Line
+from fastcifar.measure.peers import Job
+from fastcifar.measure.program import Output
 from fastcifar.measure.record import Record, Run
 
 # Each script and the images of an epoch: a short last batch is left out.
@@ -49,7 +49,6 @@ class Airbench:
 
     def run(self, job: Job) -> Record:
         """All runs that the script makes, or one of the package."""
-        assert job.data is not None  # see missing
         script = find_script(job.path) if job.path else None
         if script:
             command, images = [str(script)], SCRIPTS[script.name]
@@ -57,8 +56,8 @@ class Airbench:
         else:
             command, images = ["-c", PACKAGE], SCRIPTS["airbench94.py"]
             program, name = f"airbench {metadata.version('airbench')}", "airbench94 (package)"
-        started, lines = cuda_script.run_beside_cifar10([sys.executable, "-u", *command], job.data)
-        runs = parse(lines, started, images)
+        started, output = cuda_script.run_beside_cifar10([sys.executable, "-u", *command], job)
+        runs = parse(output, started, images)
         return cuda_script.as_record(job, program=program, name=name, runs=runs, train_images=images)
 
 
@@ -70,10 +69,10 @@ def find_script(path: Path) -> Path | None:
     return next((place.resolve() for place in places if place.is_file()), None)
 
 
-def parse(lines: Iterable[Line], started: float, train_images: int) -> list[Run]:
+def parse(output: Output, started: float, train_images: int) -> list[Run]:
     """The runs in what airbench printed since `started`. Raises `RunError` where that is not as it was when read."""
     runs, earliest = [], started
-    for group in cuda_script.by_run(lines, lambda row: bool(row.cells.get("run"))):
+    for group in cuda_script.by_run(output, lambda row: bool(row.cells.get("run"))):
         if group[0].cells["run"] != "warmup":
             with cuda_script.reading():
                 runs.append(_run(group, earliest, train_images))

@@ -17,7 +17,8 @@ from torchvision.datasets import CIFAR10
 
 from fastcifar.errors import RunError
 from fastcifar.measure.environment import environment
-from fastcifar.measure.peers import Job, Line, run_program
+from fastcifar.measure.peers import Job
+from fastcifar.measure.program import Line, Output, run_program
 from fastcifar.measure.record import Epoch, Images, Record, Run, make_record
 
 TEST_IMAGES = 10_000
@@ -49,13 +50,14 @@ def missing(job: Job) -> str | None:
     return None
 
 
-def run_beside_cifar10(command: Sequence[str], data: Path) -> tuple[float, list[Line]]:
+def run_beside_cifar10(command: Sequence[str], job: Job) -> tuple[float, Output]:
     """When `command` was started (Unix time) and what it printed, run in a folder that has CIFAR-10 in cifar10/."""
+    assert job.data is not None  # see missing
     with tempfile.TemporaryDirectory(prefix="fastcifar-peer-") as folder:
         place = Path(folder, "cifar10")
         place.mkdir()
-        (place / CIFAR10.base_folder).symlink_to(data / CIFAR10.base_folder)
-        return time.time(), run_program(command, Path(folder))
+        (place / CIFAR10.base_folder).symlink_to(job.data / CIFAR10.base_folder)
+        return time.time(), run_program(command, Path(folder), seconds=job.seconds)
 
 
 def rows(lines: Iterable[Line]) -> Iterator[Row]:
@@ -72,15 +74,15 @@ def rows(lines: Iterable[Line]) -> Iterator[Row]:
             yield Row(line.at, dict(zip(headings, cells, strict=True)))
 
 
-def by_run(lines: Iterable[Line], is_first: Callable[[Row], bool]) -> list[list[Row]]:
-    """The table's rows, a list a run, which begins where `is_first`."""
+def by_run(output: Output, is_first: Callable[[Row], bool]) -> list[list[Row]]:
+    """The table's rows, a list a run, which begins where `is_first`; not the last, which a cut may have shortened."""
     groups: list[list[Row]] = []
-    for row in rows(lines):
+    for row in rows(output.lines):
         if is_first(row):
             groups.append([])
         if groups:
             groups[-1].append(row)
-    return groups
+    return groups[:-1] if output.cut else groups
 
 
 @contextlib.contextmanager

@@ -11,11 +11,11 @@ would come out ten times too high: it is counted with the epoch before it, so th
 """
 
 import sys
-from collections.abc import Iterable
 
 from benchmarks.peers import cuda_script
 from benchmarks.peers.cuda_script import Printed, Row
-from fastcifar.measure.peers import Job, Line
+from fastcifar.measure.peers import Job
+from fastcifar.measure.program import Output
 from fastcifar.measure.record import Record, Run
 
 TRAIN_IMAGES = 49_152
@@ -41,19 +41,18 @@ class HlbCifar10:
 
     def run(self, job: Job) -> Record:
         """All its runs."""
-        assert job.data is not None  # see missing
         assert job.path is not None
         command = [sys.executable, "-u", str(job.path / "main.py")]
-        started, lines = cuda_script.run_beside_cifar10(command, job.data)
+        started, output = cuda_script.run_beside_cifar10(command, job)
         program = f"{self.name} {cuda_script.version(job.path)}"
-        runs = parse(lines, started)
+        runs = parse(output, started)
         return cuda_script.as_record(job, program=program, name=self.name, runs=runs, train_images=TRAIN_IMAGES)
 
 
-def parse(lines: Iterable[Line], started: float) -> list[Run]:
+def parse(output: Output, started: float) -> list[Run]:
     """The runs in what hlb-CIFAR10 printed since `started`. Raises `RunError` where that is not as it was when read."""
     runs, earliest = [], started
-    for group in cuda_script.by_run(lines, lambda row: row.cells["epoch"] == "0"):
+    for group in cuda_script.by_run(output, lambda row: row.cells["epoch"] == "0"):
         with cuda_script.reading():
             runs.append(cuda_script.as_run(_epochs(group), earliest=earliest, train_images=TRAIN_IMAGES))
         earliest = group[-1].at

@@ -34,7 +34,8 @@ from fastcifar.data.dataset import MEAN, STD
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import RunError
 from fastcifar.measure.environment import environment
-from fastcifar.measure.peers import Job, Line, run_program
+from fastcifar.measure.peers import Job
+from fastcifar.measure.program import Output, run_program
 from fastcifar.measure.record import Epoch, Images, Record, Run, make_record
 from fastcifar.recipe import Augmentation, Model, Recipe, load_recipe, to_toml, validated
 from fastcifar.training.clock import Clock
@@ -221,13 +222,15 @@ class PlainPytorch:
             recipe.write_text(to_toml(job.recipe), encoding="utf-8")
             command = [sys.executable, "-m", "benchmarks.peers.plain_pytorch", "--recipe", str(recipe)]
             command += ["--device", job.device, *(["--data", str(job.data)] if job.data else [])]
-            return read(run_program(command, Path(__file__).parents[2]), job)
+            return read(run_program(command, Path(__file__).parents[2], seconds=job.seconds), job)
 
 
-def read(lines: list[Line], job: Job) -> Record:
+def read(output: Output, job: Job) -> Record:
     """The record of what the program printed: `train`'s lines."""
+    if output.cut:
+        raise RunError(f"it did not finish its run within {job.seconds:g} s")
     try:
-        about, *epochs = (json.loads(line.text) for line in lines)
+        about, *epochs = (json.loads(line.text) for line in output.lines)
         walls = [epoch.pop("wall_seconds") for epoch in epochs]
         images = Images(train=about["train_images"], test=about["test_images"])
         run = Run(

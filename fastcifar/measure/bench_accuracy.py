@@ -59,16 +59,18 @@ def bench_accuracy(
     *,
     protocol: ProtocolName,
     runs: int,
+    seconds: float | None = None,
     earlier: Record | None,
     keep: Callable[[Record], None],
     watcher: Watcher,
 ) -> Record:
     """Train `recipe` `runs` times, with the seeds recipe.seed, recipe.seed + 1 and so on; `execution` is resolved.
 
-    `earlier` runs of the same recipe on the same machine count, and `keep` gets the record after every run. What is
-    compiled is compiled once; every run starts from weights of its own. Raises `InputError` where `earlier` is of
-    something else, `RunError` at a run that diverges.
+    `earlier` runs of the same recipe on the same machine count, and `keep` gets the record after every run. Once
+    `seconds` have passed, no further run begins. What is compiled is compiled once; every run starts from weights of
+    its own. Raises `InputError` where `earlier` is of something else, `RunError` at a run that diverges.
     """
+    began = time.perf_counter()
     if protocol == "fixed-budget" and recipe.stop_at_target:
         raise InputError("--stop-at-target: fixed-budget times the whole recipe; leave it out, or use first-crossing")
     here = environment()
@@ -97,6 +99,8 @@ def bench_accuracy(
             runs=done,
         )
         keep(record)
+        if seconds is not None and time.perf_counter() - began > seconds:
+            break
     assert record is not None
     return record
 

@@ -3,13 +3,8 @@
 What it takes to run a rival is in the checkout's folder benchmarks/peers/, an adapter a rival.
 """
 
-import contextlib
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +14,7 @@ from fastcifar.data.cifar10 import find_cifar10, verify
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
 from fastcifar.measure.leaderboard import checkout
+from fastcifar.measure.program import ProgramError, run_program
 from fastcifar.measure.record import Record, make_record
 from fastcifar.measure.record_check import read_record
 from fastcifar.measure.time_to_accuracy import ProtocolName
@@ -26,7 +22,6 @@ from fastcifar.recipe import Recipe, to_toml
 
 OURS = "fastcifar"
 BAD_INPUT = 2  # fastcifar's exit code
-PATIENCE = 5.0  # seconds from asking a program to end to killing it
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,8 @@ class Job:
     """Folder that holds cifar-10-batches-py, absolute and verified; None for a recipe on made-up images."""
     path: Path | None
     """The rival's own program, as a person gave it: a checkout, or a file in one."""
+    seconds: float | None = None
+    """After which the program is ended; of its runs those count that it has finished."""
 
 
 class Peer(Protocol):
@@ -82,22 +79,6 @@ class Ratios:
     images_per_second: float
 
 
-class ProgramError(RunError):
-    """A program ended with another exit code than 0."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a program's output, and the Unix time it came at."""
-
-    at: float
-    text: str
-
-
 def find_peers() -> list[Peer]:
     """The adapters in benchmarks/peers/. Raises `InputError` outside a checkout."""
     root = str(checkout().parent)
@@ -133,13 +114,15 @@ def run_peers(
     runs: int,
     paths: Mapping[str, Path],
     protocol: ProtocolName = "first-crossing",
+    seconds: float | None = None,
     progress: Callable[[str], None],
 ) -> list[Outcome]:
     """Run fastcifar and every rival that can run here in turn, `runs` times over, to `recipe`'s target.
 
     Run i has the seed recipe.seed + i. `paths` are those of `parse_paths`; `progress` is told each run before it
-    begins, and each rival that cannot run. The outcomes begin with fastcifar's. Raises `RunError` if fastcifar itself
-    fails, for then there is nothing to compare with.
+    begins, and each rival that cannot run. A program is ended after `seconds`, and the runs it has finished count. The
+    outcomes begin with fastcifar's. Raises `RunError` if fastcifar itself fails, for then there is nothing to compare
+    with.
     """
     if runs < 1:
         raise InputError(f"--runs {runs}: at least one is needed")
@@ -147,7 +130,7 @@ def run_peers(
     if recipe.dataset == "cifar10":
         folder = find_cifar10(data).absolute()  # programs run in folders of their own
         verify(folder)
-    job = Job(name, recipe, protocol, device=resolve(execution)[0].device, data=folder, path=None)
+    job = Job(name, recipe, protocol, resolve(execution)[0].device, data=folder, path=None, seconds=seconds)
     programs: list[tuple[Peer, Job]] = [(_Ours(execution), job)]
     programs += [(peer, replace(job, path=paths.get(peer.name))) for peer in find_peers()]
     reasons = {peer.name: reason for peer, asked in programs if (reason := peer.missing(asked))}
@@ -209,60 +192,6 @@ def ratios(outcomes: Sequence[Outcome]) -> dict[str, Ratios]:
     return result
 
 
-def run_program(command: Sequence[str], folder: Path) -> list[Line]:
-    """The lines that `command` prints, run in `folder`. It dies with us: what ends the wait ends the program.
-
-    Raises `ProgramError`, the last line of its standard error, where its exit code is not 0.
-    """
-    with tempfile.TemporaryFile() as errors:
-        # A session of its own, so that the program ends together with the processes that it starts.
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        try:
-            lines = [Line(time.time(), line.rstrip("\n")) for line in process.stdout]
-            code = process.wait()
-        except BaseException:
-            _end(process)
-            raise
-        finally:
-            process.stdout.close()
-        if code:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace")
-            raise ProgramError(_last_words(said) or _exit(code), code)
-    return lines
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
-            process.wait(PATIENCE)
-            return
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _last_words(text: str) -> str:
-    """The last line that says something, without what a terminal would take for a command."""
-    lines = ["".join(char for char in line if char.isprintable()).strip() for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line), "").removeprefix("fastcifar: ")[:300]
-
-
-def _exit(code: int) -> str:
-    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code} and said nothing"
-
-
 class _Ours:
     """fastcifar, run as the rivals are: `fastcifar bench accuracy` in a process of its own."""
 
@@ -288,9 +217,11 @@ class _Ours:
             command += ["--protocol", job.protocol, "--json", str(record), *self._flags]
             command += ["--data", str(job.data)] if job.data else []
             try:
-                run_program(command, checkout().parent)
+                output = run_program(command, checkout().parent, seconds=job.seconds)
             except ProgramError as error:
                 if error.code == BAD_INPUT:
                     raise InputError(str(error)) from error
                 raise
+            if output.cut:
+                raise RunError(f"fastcifar did not finish its run within {job.seconds:g} s")
             return read_record(record)

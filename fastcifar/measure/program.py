@@ -1,0 +1,108 @@
+"""A program in a process of its own: what it prints, how it ends, and that it ends with us or when its time is up."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastcifar.errors import RunError
+
+PATIENCE = 5.0  # seconds from asking a program to end to killing it
+
+
+class ProgramError(RunError):
+    """A program ended with another exit code than 0; `said` is all of its standard error."""
+
+    def __init__(self, message: str, code: int, said: str) -> None:
+        super().__init__(message)
+        self.code, self.said = code, said
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a program's output, and the Unix time it came at."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a program printed, and its standard error; `cut` if it was ended because its time was up."""
+
+    lines: list[Line]
+    said: str
+    cut: bool
+
+
+def run_program(command: Sequence[str], folder: Path, *, seconds: float | None = None, show: bool = False) -> Output:
+    """Run `command` in `folder` and wait for it, `seconds` at most: then it is ended, with all that it has started.
+
+    It dies with us: what ends the wait ends the program. `show` lets it write to our own output; then there are no
+    lines. Raises `ProgramError`, the last line of its standard error, where its exit code is not 0.
+    """
+    cut = threading.Event()
+    with tempfile.TemporaryFile() as errors:
+        # A session of its own, so that the program ends together with the processes that it starts.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=None if show else subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+
+        def time_is_up() -> None:
+            if process.poll() is None:
+                cut.set()
+                _end(process)
+
+        timer = threading.Timer(seconds, time_is_up) if seconds is not None else None
+        try:
+            if timer:
+                timer.start()
+            lines = [Line(time.time(), line.rstrip("\n")) for line in process.stdout or ()]
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+            if process.stdout:
+                process.stdout.close()
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    if code and not cut.is_set():
+        raise ProgramError(_last_words(said) or _exit(code), code, said)
+    return Output(lines, said, cut.is_set())
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(PATIENCE)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _last_words(text: str) -> str:
+    """The last line that says something, without what a terminal would take for a command."""
+    lines = ["".join(char for char in line if char.isprintable()).strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line), "").removeprefix("fastcifar: ")[:300]
+
+
+def _exit(code: int) -> str:
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code} and said nothing"

@@ -1,0 +1,187 @@
+"""`fastcifar bench profile`: what a trace comes to, and the command on the CPU."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastcifar.cli import main
+from fastcifar.measure.profile import Profile, Span, cpu_spans, gpu_spans, kind_of, summarise, warm_and_profiled
+
+TOY = ["--dataset", "synthetic", "--limit-train", "640", "--limit-test", "100", "--width", "4", "--batch-size", "64"]
+TOY += ["--epochs", "1", "--device", "cpu"]
+
+
+def event(category: str, name: str, start: float, duration: float, thread: int = 7) -> dict[str, Any]:
+    """An event of a trace, in microseconds."""
+    return {"ph": "X", "cat": category, "name": name, "tid": thread, "ts": start, "dur": duration}
+
+
+def test_of_a_gpus_trace_the_devices_work_counts() -> None:
+    trace = {
+        "traceEvents": [
+            event("kernel", "late", 20, 5),
+            event("cuda_runtime", "cudaGraphLaunch", 0, 30),
+            event("gpu_user_annotation", "step", 0, 30),
+            event("gpu_memcpy", "Memcpy DtoD (Device -> Device)", 1, 2),
+            event("gpu_memset", "Memset (Device)", 4, 1),
+            {"ph": "M", "name": "process_name"},
+        ]
+    }
+    spans = gpu_spans(trace)
+    assert [span.name for span in spans] == ["Memcpy DtoD (Device -> Device)", "Memset (Device)", "late"]
+    assert [span.seconds for span in spans] == pytest.approx([2e-6, 1e-6, 5e-6])
+
+
+def test_of_an_operator_counts_what_is_its_own() -> None:
+    trace = {
+        "traceEvents": [
+            event("cpu_op", "outer", 0, 100),
+            event("cpu_op", "first", 0, 30),
+            event("cpu_op", "second", 40, 50),
+            event("cpu_op", "inside the second", 50, 10),
+            event("cpu_op", "after", 100, 5),
+            event("cpu_op", "of another thread", 10, 80, thread=8),
+        ]
+    }
+    own = {span.name: span.own for span in cpu_spans(trace)}
+    assert own == pytest.approx(
+        {
+            "outer": 20e-6,
+            "first": 30e-6,
+            "second": 40e-6,
+            "inside the second": 10e-6,
+            "after": 5e-6,
+            "of another thread": 80e-6,
+        }
+    )
+
+
+def profiled(spans: Sequence[Span], steps: int = 1) -> Profile:
+    return summarise(
+        spans,
+        steps=steps,
+        batch_size=100,
+        step_seconds=20.0,
+        images_per_second=5.0,
+        profiled_seconds=25.0 * steps,
+        flops=3.0,
+        matmul_rate=60.0,
+    )
+
+
+def span(name: str, start: float, seconds: float) -> Span:
+    return Span(name, start, seconds, seconds)
+
+
+def test_what_a_profile_comes_to() -> None:
+    """A gap of 4 s, one of 1 s, and two streams that overlap."""
+    found = profiled(
+        [
+            span("sm90_xmma_gemm", 0, 10),
+            span("triton_poi_fused_relu_0", 14, 2),
+            span("sm90_xmma_gemm", 15, 5),  # overlaps by 1
+            span("Memset (Device)", 21, 1),
+        ]
+    )
+    assert found.busy_seconds == 17
+    assert found.gap_share == pytest.approx(5 / 22)
+    assert (found.gaps, found.gap_median_seconds, found.gap_longest_seconds) == (2, 2.5, 4)
+    assert [(one.name, one.calls, one.seconds) for one in found.kernels] == [
+        ("sm90_xmma_gemm", 2, 15),
+        ("triton_poi_fused_relu_0", 1, 2),
+        ("Memset (Device)", 1, 1),
+    ]
+    assert [(one.name, one.share) for one in found.kinds] == [
+        ("matmul", pytest.approx(15 / 18)),
+        ("generated", pytest.approx(2 / 18)),
+        ("copy", pytest.approx(1 / 18)),
+    ]
+    assert found.matmul_share == pytest.approx(15 / 18)
+    assert found.matmul_efficiency == pytest.approx(100 * 3.0 / 15 / 60)  # flops in the products' 15 s, over the rate
+    assert found.efficiency == pytest.approx(5 * 3.0 / 60)
+    twice = profiled([span("gemm", 0, 10), span("gemm", 10, 10)], steps=2)
+    assert (twice.kernels[0].calls, twice.kernels[0].seconds, twice.profiled_step_seconds) == (1, 10, 25)
+    assert (twice.gap_share, twice.gaps) == (0, 0)
+    assert profiled([span("relu", 0, 1)]).matmul_efficiency is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64", "matmul"),
+        ("sm80_xmma_wgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc_nhwc", "matmul"),
+        ("cutlass_tensorop_bf16_s16816dgrad_optimized_bf16_256x64_32x4_nhwc_unity_stride_align8", "matmul"),
+        ("nvjet_tst_128x64_64x8_1x2_h_bz_TNT", "matmul"),
+        ("triton_tem_fused_convolution_3", "matmul"),
+        ("triton_poi_fused_convolution_relu_3", "generated"),
+        ("triton_red_fused__native_batch_norm_legit_functional_2", "generated"),
+        ("void cudnn::bn_fw_tr_1C11_kernel_NCHW<float, float, int, 512, true, 1, true>(...)", "batch norm"),
+        ("void at::native::batch_norm_backward_reduce_channels_last_kernel<4, float>(...)", "batch norm"),
+        ("void at::native::(anonymous namespace)::max_pool_backward_nhwc<c10::BFloat16, float>(...)", "pooling"),
+        (
+            "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor<float, 4>>",
+            "optimizer",
+        ),
+        ("void cudnn::ops::nchwToNhwcKernel<__nv_bfloat16, __nv_bfloat16, float, true, false>(...)", "copy"),
+        ("void cudnn::cnn::convertTensor_kernel<float>(...)", "other"),
+        ("Memcpy DtoD (Device -> Device)", "copy"),
+        ("void dali::kernels::SliceFlipNormalizeGPU(...)", "loader"),
+        ("void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<int>>(...)", "copy"),
+        ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<long>>(...)", "element-wise"),
+        ("aten::convolution_backward", "matmul"),
+        ("aten::mm", "matmul"),
+        ("aten::native_batch_norm", "batch norm"),
+        ("aten::add_", "element-wise"),
+        ("aten::empty", "other"),
+    ],
+)
+def test_kinds(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    file, trace = tmp_path / "profile.json", tmp_path / "trace.json.gz"
+    arguments = ["bench", "profile", "--recipe", "laptop", *TOY, "--steps", "4"]
+    assert main([*arguments, "--json", str(file), "--trace", str(trace)]) == 0
+    printed = capsys.readouterr()
+    assert "end to end: " in printed.out
+    assert printed.err == ""
+    kept = json.loads(file.read_text())
+    assert (kept["recipe_name"], kept["recipe"]["model"]["width"], kept["execution"]["device"]) == ("laptop", 4, "cpu")
+    found = kept["profile"]
+    assert (found["steps"], found["batch_size"]) == (4, 64)
+    calls = {one["name"]: one["calls"] for one in found["kernels"]}
+    assert calls["aten::convolution_backward"] == 8  # one for each convolution, a step
+    assert calls["aten::_fused_adam_"] == 1
+    assert 0 < found["busy_seconds"] <= found["profiled_step_seconds"]
+    assert sum(one["share"] for one in found["kinds"]) == pytest.approx(1)
+    assert 0 < found["efficiency"] < 1
+    seen = json.loads(gzip.decompress(trace.read_bytes()))
+    assert any(one["name"] == "aten::_fused_adam_" for one in seen["traceEvents"])
+    assert "host_name" not in seen
+    assert str(tmp_path) not in json.dumps(seen)
+
+
+def test_a_short_epoch_is_profiled_as_far_as_it_goes() -> None:
+    assert warm_and_profiled(98, 50) == (10, 50)
+    assert warm_and_profiled(55, 50) == (5, 50)
+    assert warm_and_profiled(10, 50) == (1, 9)
+    assert warm_and_profiled(2, 50) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--steps", "0"], "--steps 0: at least one is needed"),
+        (["--batch-size", "600"], "batch_size: two batches of 600 are more than the training images"),
+        (["--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
+    ],
+)
+def test_bad_input(flags: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "profile", "--recipe", "laptop", *TOY, *flags]) == 2
+    assert complaint in capsys.readouterr().err

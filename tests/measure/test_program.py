@@ -1,0 +1,65 @@
+"""Programs in processes of their own: how they end, and that nothing of them stays."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastcifar.errors import RunError
+from fastcifar.measure import program
+from fastcifar.measure.program import ProgramError, run_program
+
+
+def test_what_a_program_last_said_is_why_it_failed(tmp_path: Path) -> None:
+    script = "import sys; print('no', file=sys.stderr); print('\\x1b[31mno GPU\\n\\n', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(ProgramError, match=r"^\[31mno GPU$") as caught:
+        run_program([sys.executable, "-c", script], tmp_path)
+    assert caught.value.code == 3
+    with pytest.raises(RunError, match="ended by signal 9"):
+        run_program([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], tmp_path)
+
+
+def test_a_program_dies_with_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a program prints ends it and the process that it has started."""
+
+    class Interrupted:
+        def time(self) -> float:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "time", Interrupted())
+    script = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1); open(\"alive\", \"w\")'])\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        run_program([sys.executable, "-c", script], tmp_path)
+    assert time.perf_counter() - start < program.PATIENCE
+    time.sleep(1.5)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_a_program_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
+    """With the process that it has started; what it printed before counts."""
+    script = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(2); open(\"alive\", \"w\")'])\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    start = time.perf_counter()
+    output = run_program([sys.executable, "-c", script], tmp_path, seconds=1.0)
+    assert time.perf_counter() - start < 1.0 + program.PATIENCE
+    assert output.cut
+    assert [line.text for line in output.lines] == ["begun"]
+    time.sleep(1.5)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_a_program_within_its_time_is_not_cut(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output = run_program([sys.executable, "-c", "print('seen')"], tmp_path, seconds=60, show=True)
+    assert (output.lines, output.cut) == ([], False)
+    assert capfd.readouterr().out == "seen\n"
