@@ -1,25 +1,28 @@
-"""`python -m benchmarks`: run every benchmark in full and keep what it measured under benchmarks/results/."""
+"""`python -m benchmarks`: run every benchmark in full and keep what it measured under benchmarks/results/.
 
-import re
+`python -m benchmarks gpu` is the suite for a machine with a GPU: see benchmarks/gpu.py.
+"""
+
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
+import torch
+
+from benchmarks import gpu
+from benchmarks.machine import RESULTS, machine
+from fastcifar.__main__ import end_on_signals
 from fastcifar.cli import main
-from fastcifar.measure.environment import environment
+from fastcifar.errors import InputError, Stopped
 
-RESULTS = Path(__file__).parent / "results"
 WIDTHS = (8, 16, 32, 64)
 
 
 def suite(arguments: list[str]) -> int:
     """Run `fastcifar bench` loaders, step at full width, and train at several; `arguments` (--dataset synthetic, say)
     go to each of them, after its own."""
-    found = environment()
-    machine = f"{found['gpu'] or found['cpu']}-{found['cores']}-cores"
-    stem = f"{datetime.now(UTC):%Y-%m-%d}-{re.sub(r'[^A-Za-z0-9]+', '-', machine)}"
+    stem = f"{datetime.now(UTC):%Y-%m-%d}-{machine()}"
     # A step of the full network on 512 images takes a CPU up to 20 seconds.
-    smaller = [] if found["gpu"] else ["--batch-size", "64"]
+    smaller = [] if torch.cuda.is_available() else ["--batch-size", "64"]
     benches = {
         "loaders": ["loaders"],
         "step": ["step", "--width", "64", *smaller],
@@ -37,5 +40,20 @@ def suite(arguments: list[str]) -> int:
     return 0
 
 
+def run(arguments: list[str]) -> int:
+    """The command line. Returns the exit code."""
+    if arguments[:1] != ["gpu"]:
+        return suite(arguments)
+    try:
+        end_on_signals()
+        return gpu.suite(arguments[1:])
+    except InputError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        print("benchmarks: interrupted; given again, it goes on with the parts that are not done", file=sys.stderr)
+        return stop.exit_code
+
+
 if __name__ == "__main__":
-    sys.exit(suite(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))

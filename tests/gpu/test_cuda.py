@@ -1,6 +1,10 @@
 """What only a GPU can show: DALI's GPU operators, CUDA graphs, half precision. Skips without one."""
 
+import gc
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_loader import augmentations, numpy_images
 
+import fastcifar
+from fastcifar.cli import main
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import LOADERS, open_loader
 from fastcifar.data.plan import draw_plan
@@ -21,11 +27,11 @@ from fastcifar.training.trainer import Trainer
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 CUDA = torch.device("cuda", 0)
-EAGER = Execution(device="cuda", precision="float32", compile="off")
+EAGER = Execution(device="cuda", loader="dali", precision="float32", compile="off")
 
 
 @pytest.mark.parametrize("name", LOADERS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(augmentation=augmentations, start=st.integers(0, 2), seed=st.integers(0, 1000))
 def test_every_loader_on_the_gpu_equals_numpy(name: str, augmentation: Augmentation, start: int, seed: int) -> None:
     dataset, batch_size = synthetic(300, 1, seed=seed), 64
@@ -37,6 +43,39 @@ def test_every_loader_on_the_gpu_equals_numpy(name: str, augmentation: Augmentat
         expected = numpy_images(dataset.train_images, part, augmentation)
         np.testing.assert_allclose(images.cpu().numpy(), expected, atol=1e-5, rtol=0)
         np.testing.assert_array_equal(labels.cpu().numpy(), dataset.train_labels[part.indices])
+
+
+def test_dali_on_the_gpu_equals_numpy_on_cifar10(cifar10: Dataset) -> None:
+    """The recipe `seed`'s transforms, whole batches and a short one, of more slices than DALI has at a time."""
+    dataset, augmentation = cifar10.limited(5_000, 1), Augmentation()
+    loader = open_loader("dali", dataset, augmentation, batch_size=512, device=CUDA)
+    plan = draw_plan(5_000, augmentation, seed=0, epoch=0)
+    images = torch.cat([images.cpu() for images, _ in loader.batches(plan)])
+    expected = numpy_images(dataset.train_images, plan, augmentation)
+    np.testing.assert_allclose(images.numpy(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(LOADERS, 2)))
+def test_every_two_loaders_give_the_same(small: Dataset, one: str, other: str) -> None:
+    augmentation = Augmentation()
+    plan = draw_plan(300, augmentation, seed=3, epoch=2)
+    loaders = [open_loader(name, small, augmentation, batch_size=128, device=CUDA) for name in (one, other)]
+    for (images, labels), (others, their_labels) in zip(*(each.batches(plan) for each in loaders), strict=True):
+        torch.testing.assert_close(images, others, atol=1e-5, rtol=0)
+        assert torch.equal(labels, their_labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fused_in_half_precision_is_its_float32_rounded(small: Dataset, dtype: torch.dtype) -> None:
+    augmentation = Augmentation()
+    plan = draw_plan(300, augmentation, seed=3, epoch=2)
+    whole, half = (
+        open_loader("fused", small, augmentation, batch_size=128, device=CUDA, dtype=one)
+        for one in (torch.float32, dtype)
+    )
+    for (images, _), (rounded, _) in zip(whole.batches(plan), half.batches(plan), strict=True):
+        assert rounded.dtype == dtype
+        torch.testing.assert_close(rounded.float(), images, atol=1e-5, rtol=torch.finfo(dtype).eps)
 
 
 def test_fused_is_one_kernel_a_batch() -> None:
@@ -86,7 +125,7 @@ def losses(dataset: Dataset, recipe: Recipe, execution: Execution) -> list[float
 
 @pytest.fixture
 def gentle() -> Recipe:
-    """A learning rate so low that rounding is not amplified."""
+    """A learning rate so low that rounding is not amplified; and one network for most tests: it is compiled once."""
     schedule = Schedule(min_lr=0, max_lr=1e-5, peak_epoch=1)
     return Recipe(epochs=2, batch_size=128, model=Model(width=16), schedule=schedule)
 
@@ -115,8 +154,112 @@ def test_warm_up_leaves_no_trace(small: Dataset, gentle: Recipe) -> None:
 
 
 def test_auto_learns_on_the_gpu(small: Dataset) -> None:
-    recipe = Recipe(epochs=8, batch_size=100, model=Model(width=16), augmentation=Augmentation(cutout=0))
+    recipe = Recipe(epochs=8, batch_size=128, model=Model(width=16), augmentation=Augmentation(cutout=0))
     recipe = replace(recipe, schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=2))
     execution, _ = resolve(Execution())
     seen = losses(small, recipe, execution)
     assert seen[-1] < seen[0] - 0.3
+
+
+@pytest.mark.parametrize("mode", ["off", "reduce-overhead"])
+def test_a_restarted_trainer_is_a_new_one(small: Dataset, gentle: Recipe, mode: str) -> None:
+    """Its weights bit for bit; its losses to the rounding of kernels that add in any order."""
+    execution = replace(EAGER, compile=mode)  # type: ignore[arg-type]
+    again = Trainer(gentle, small, execution)
+    again.run()
+    again.restart(7)
+    new = Trainer(replace(gentle, seed=7), small, execution)
+    for name, value in new.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+    seen = [Losses(), Losses()]
+    for trainer, observer in zip((again, new), seen, strict=True):
+        trainer.run([observer])
+    one, other = ([log.train_loss for log in observer.logs] for observer in seen)
+    assert one == pytest.approx(other, rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["off", "reduce-overhead"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_range_test_leaves_no_trace(small: Dataset, gentle: Recipe, precision: str, mode: str) -> None:
+    execution = Execution("cuda", "dali", precision, mode)  # type: ignore[arg-type]
+    trainer = Trainer(gentle, small, execution)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    generator = torch.cuda.get_rng_state()
+    rates = [1e-5, 1e-4, 1e-3, 1e-2]
+    losses = trainer.losses_at(rates, stop=lambda loss: False)
+    assert trainer.losses_at(rates, stop=lambda loss: False) == pytest.approx(losses, rel=0.02)
+    assert len(set(losses)) == len(rates)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert trainer.optimizer.state_dict()["state"] == {}
+    assert torch.equal(torch.cuda.get_rng_state(), generator)
+
+
+class Strict:
+    """Has torch refuse whatever makes the host wait for the device, from the second step to the last."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def step(self, epoch: int, step: int) -> None:
+        torch.cuda.set_sync_debug_mode("error" if 1 < step < self._steps else "default")
+
+    def epoch(self, log: EpochLog) -> None:
+        pass
+
+
+@pytest.fixture
+def no_debugging() -> Iterator[None]:
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("loader", ["dali", "fused"])
+def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str, no_debugging: None) -> None:
+    execution = Execution("cuda", loader, precision, "reduce-overhead")  # type: ignore[arg-type]
+    trainer = Trainer(gentle, synthetic(1200, 100), execution)
+    trainer.train_epoch(1)
+    trainer.train_epoch(2, [Strict(trainer.steps_per_epoch)])
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_memory_does_not_grow(small: Dataset, gentle: Recipe, loader: str) -> None:
+    execution, _ = resolve(Execution(loader=loader))  # type: ignore[arg-type]
+    trainer = Trainer(gentle.with_epochs(4), small, execution)
+    used = []
+    for epoch in (1, 2, 3, 4):
+        trainer.train_epoch(epoch)
+        gc.collect()
+        used.append(torch.cuda.memory_allocated())
+    assert used[3] <= used[1] + 2**20
+
+
+TOY = ["--width", "16", "--batch-size", "128", "--limit-train", "640", "--limit-test", "300", "--epochs", "2"]
+
+
+def test_from_training_to_prediction(tmp_path: Path, cifar10: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands in turn, on the GPU; what it trained is the same network on a CPU."""
+    run = tmp_path / "run"
+    assert main(["train", "--recipe", "seed", *TOY, "--out", str(run)]) == 0
+    assert (run / "report" / "index.html").exists()
+    assert main(["eval", str(run), "--tta", "flip"]) == 0
+    assert "images/s" in capsys.readouterr().out
+    assert main(["export", str(run), "--format", "torch-export", "--out", str(tmp_path / "network.pt2")]) == 0
+    assert next(fastcifar.load(run).parameters()).device.type == "cpu"
+
+
+def test_out_of_memory_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(CUDA).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**28) / total)
+    try:
+        toy = ["--dataset", "synthetic", "--limit-train", "4096", "--limit-test", "100", "--batch-size", "4096"]
+        code = main(["train", "--recipe", "seed", *toy, "--epochs", "1", "--out", str(tmp_path / "run")])
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    said = capsys.readouterr().err
+    assert code == 1
+    assert said.startswith("fastcifar: out of GPU memory (")
+    assert said.count("\n") == 1

@@ -1,0 +1,322 @@
+"""`python -m benchmarks gpu`: all that only a GPU can show, unattended, part by part, a record file each.
+
+A part is a program of its own with a limit on its time. What it leaves is kept whatever becomes of the later ones, and
+the command, given again, goes on with those that are not done. Nothing but CUDA itself is new on a GPU's machine:
+`--dry-run` goes through the same at toy size on the CPU.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.machine import RESULTS, machine
+from fastcifar.errors import InputError, RunError
+from fastcifar.measure.environment import environment
+from fastcifar.measure.peers import OURS, Outcome, parse_paths, ratios, seconds_to_target
+from fastcifar.measure.program import ProgramError, run_program
+from fastcifar.measure.record_check import read_record
+from fastcifar.recipe import shipped_recipes
+from fastcifar.training.run_directory import write_whole
+
+ROOT = Path(__file__).parents[1]
+STATE = "suite.json"
+FOR_CPUS = ("laptop",)  # recipes that no GPU is measured with
+PEER_MINUTES = 2.0  # for each program
+
+SMALL = ["--dataset", "synthetic", "--limit-train", "1024", "--width", "4", "--batch-size", "64"]
+TOY_BENCH = [*SMALL, "--blocks", "1", "--short"]
+TOY = [*SMALL, "--limit-test", "200", "--epochs", "1", "--target", "0.05"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A program to be run, the file or folder that it leaves, and the seconds it has."""
+
+    name: str
+    command: list[str]
+    leaves: Path
+    seconds: float
+    headline: Callable[[Path], str]
+    """What `leaves` comes to, in a line."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a part ended: "done", "failed" or "time is up"; the problem is a line, or None."""
+
+    outcome: str
+    seconds: float
+    problem: str | None = None
+
+
+def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -> list[Part]:
+    """The suite, in order; the files are in `folder`, absolute, as `data` is. `peers` are NAME=PATH."""
+    python = [sys.executable, "-m"]
+    fastcifar = [*python, "fastcifar", "--debug"]
+    device = ["--device", "cpu" if toy else "cuda"]
+    where = ["--data", str(data)] if data else []
+    bench = [*device, *(TOY_BENCH if toy else [])]
+    train = [*device, *(TOY if toy else []), *where]
+
+    def benchmark(name: str, seconds: float, headline: Callable[[Path], str]) -> Part:
+        file = folder / f"{name}.json"
+        files = ["--json", str(file), "--figure", str(file.with_suffix(".png"))]
+        return Part(name, [*fastcifar, "bench", name, *bench, *where, *files], file, seconds, headline)
+
+    def accuracy(recipe: str, runs: int, minutes: float) -> Part:
+        file = folder / f"{recipe}.record.json"
+        flags = ["--recipe", recipe, "--runs", str(runs), "--minutes", f"{minutes:g}", "--json", str(file)]
+        return Part(recipe, [*fastcifar, "bench", "accuracy", *flags, *train], file, 60 * minutes + 120, _accuracy)
+
+    tests = folder / "tests.json"
+    out = folder / "peers"
+    profile = folder / "profile.json"
+    recipes = [recipe for recipe in shipped_recipes() if recipe not in (*FOR_CPUS, "seed")]
+    return [
+        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 240, _tests),
+        benchmark("loaders", 150, _loaders),
+        benchmark("step", 240, _step),
+        benchmark("train", 180, _train),
+        accuracy("seed", 2 if toy else 3, 2.0),
+        *(accuracy(recipe, 20, 2.0) for recipe in recipes),
+        Part(
+            "peers",
+            [
+                *[*fastcifar, "bench", "peers", "--recipe", "seed", "--minutes", f"{PEER_MINUTES:g}", *train],
+                *["--out", str(out), *(["--peer", *peers] if peers else [])],
+            ],
+            out,
+            60 * PEER_MINUTES * (2 + len(peers)) + 60,
+            _peers,
+        ),
+        Part(
+            "profile",
+            [*fastcifar, "bench", "profile", "--recipe", "seed", *train, "--json", str(profile)]
+            + (["--steps", "3"] if toy else []),
+            profile,
+            120,
+            _profile,
+        ),
+    ]
+
+
+def run(part: Part, resume: bool = False) -> Done:
+    """Run `part`, anew or going on with the runs that its record has.
+
+    What it said on standard error is kept beside its record where it did not end well.
+    """
+    log = part.leaves.with_name(f"{part.name}.log")
+    log.unlink(missing_ok=True)
+    command = list(part.command)
+    if part.leaves.name.endswith(".record.json") and part.leaves.exists():
+        if resume:
+            command.append("--resume")
+        else:
+            part.leaves.unlink()
+    start = time.perf_counter()
+    try:
+        output = run_program(command, ROOT, seconds=part.seconds, show=True)
+        said, done = output.said, Done("done", time.perf_counter() - start)
+        if output.cut:
+            done = Done("time is up", time.perf_counter() - start, f"ended after {part.seconds:g} s")
+    except ProgramError as error:
+        said, done = error.said, Done("failed", time.perf_counter() - start, _last_line(str(error), part))
+    if done.problem:
+        write_whole(log, said.encode())
+    return done
+
+
+def _last_line(problem: str, part: Part) -> str:
+    """pytest says what failed on its standard output, which is the user's."""
+    return "some tests failed: see above" if part.name == "tests" else problem
+
+
+def suite(arguments: Sequence[str]) -> int:
+    """Run the suite. Returns the exit code: 0 if every part is done, 1 if one is not. Raises `InputError`."""
+    given = _parse(arguments)
+    if not (given.dry_run or torch.cuda.is_available()):
+        raise InputError("there is no CUDA device here; --dry-run goes through every part at toy size on the CPU")
+    parse_paths(given.peer)
+    peers = [f"{name}={Path(path).absolute()}" for name, _, path in (peer.partition("=") for peer in given.peer)]
+    here = environment()
+    folder = (given.out or _default_folder(given.dry_run)).absolute()
+    data = given.data.absolute() if given.data else None
+    planned = parts(folder, toy=given.dry_run, peers=peers, data=data)
+    names = [part.name for part in planned]
+    if unknown := [name for name in given.only if name not in names]:
+        raise InputError(f"--only {unknown[0]}: no such part; there are {', '.join(names)}")
+    ended = _earlier(folder / STATE, here, given.dry_run)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    console = Console(highlight=False, soft_wrap=True)
+    asked = [part for part in planned if part.name in given.only] if given.only else planned
+    for part in asked:
+        number = f"[{names.index(part.name) + 1}/{len(planned)}] {part.name}"
+        done_before = part.name in ended and ended[part.name].outcome == "done" and part.leaves.exists()
+        if done_before and not given.only:
+            console.print(f"{number}: done before", markup=False)
+            continue
+        console.print(f"{number}, {part.seconds:g} s at most", markup=False, style="bold")
+        sys.stdout.flush()
+        ended[part.name] = run(part, resume=not done_before)
+        if problem := ended[part.name].problem:
+            console.print(f"{part.name}: {ended[part.name].outcome}: {problem}", markup=False, style="red")
+        _keep(folder / STATE, here, given.dry_run, ended)
+    _print(console, planned, ended)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    console.print(f"kept in {_shown(folder)} ({size / 2**20:.1f} MiB)", markup=False)
+    return 0 if all(part.name in ended and ended[part.name].outcome == "done" for part in asked) else 1
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks gpu", description="All that only a GPU can show; given again, it goes on."
+    )
+    parser.add_argument("--dry-run", action="store_true", help="every part at toy size on the CPU")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: a folder in benchmarks/results")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="these parts, also if done before")
+    parser.add_argument("--peer", nargs="+", default=[], metavar="NAME=PATH", help="as for fastcifar bench peers")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder that holds cifar-10-batches-py")
+    return parser.parse_args(arguments)
+
+
+def _default_folder(dry_run: bool) -> Path:
+    """This machine's suite that is not done yet, or a new one's folder, named after the day."""
+    if dry_run:
+        return Path("runs", "gpu-dry-run")
+    unfinished = [state.parent for state in RESULTS.glob(f"*-{machine()}/{STATE}") if not _is_whole(state)]
+    return max(unfinished, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{machine()}")
+
+
+def _is_whole(state: Path) -> bool:
+    try:
+        ended = json.loads(state.read_bytes())["parts"]
+    except (LookupError, ValueError):
+        return False  # which is said when its folder is to be gone on with
+    planned = parts(state.parent, toy=False, peers=[], data=None)
+    return all(ended.get(part.name, {}).get("outcome") == "done" for part in planned)
+
+
+def _earlier(state: Path, here: dict[str, Any], dry_run: bool) -> dict[str, Done]:
+    """How the parts ended that were run before in this folder, which must have been on this machine."""
+    if not state.exists():
+        return {}
+    try:
+        found = json.loads(state.read_bytes())
+        ended = {name: Done(**values) for name, values in found["parts"].items()}
+        if found["dry_run"] != dry_run:
+            kind = "a dry run" if found["dry_run"] else "no dry run"
+            raise InputError(f"{state.parent}: its results are of {kind}; --out names another folder")
+        for field in ("gpu", "cpu", "torch", "dali"):
+            if found["environment"][field] != here[field]:
+                raise InputError(
+                    f"{state.parent}: its {field} is {found['environment'][field]}, here it is {here[field]};"
+                    " --out names another folder"
+                )
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{state}: cannot be read; --out names another folder") from error
+    return ended
+
+
+def _keep(state: Path, here: dict[str, Any], dry_run: bool, ended: dict[str, Done]) -> None:
+    values = {
+        "format": 1,
+        "dry_run": dry_run,
+        "environment": here,
+        "parts": {name: asdict(done) for name, done in ended.items()},
+    }
+    write_whole(state, json.dumps(values, indent=2).encode())
+
+
+def _print(console: Console, planned: Sequence[Part], ended: dict[str, Done]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("part", "", "s", "what it came to"):
+        table.add_column(heading, justify="right" if heading == "s" else "left", no_wrap=heading in ("part", "s"))
+    for part in planned:
+        done = ended.get(part.name)
+        found = "" if done is None else done.problem or ""
+        if done and part.leaves.exists():
+            try:
+                found = "; ".join(filter(None, (part.headline(part.leaves), done.problem)))
+            except (InputError, RunError, LookupError, ValueError) as error:
+                found = f"{found}; its record cannot be read: {type(error).__name__}".removeprefix("; ")
+        style = None if done is None or done.outcome == "done" else "red"
+        seconds = f"{done.seconds:.0f}" if done else ""
+        table.add_row(part.name, done.outcome if done else "not run", seconds, Text(found), style=style)
+    console.print(table, soft_wrap=False)
+
+
+def _shown(folder: Path) -> Path:
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _tests(file: Path) -> str:
+    ended = Counter(one["outcome"] for one in json.loads(file.read_bytes())["tests"].values())
+    return ", ".join(f"{ended[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
+
+
+def _measurements(file: Path) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in json.loads(file.read_bytes())["measurements"] if one["unit"] == "images/s"}
+
+
+def _loaders(file: Path) -> str:
+    rows = _measurements(file)
+    names = [name for name in ("dali-gpu", "dali-cpu", "fused") if name in rows]
+    return ", ".join(f"{name} {rows[name]['median']:,.0f}/s ({rows[name]['ratio_to_plain']:,.3g} x)" for name in names)
+
+
+def _step(file: Path) -> str:
+    name, auto = next((name, one) for name, one in _measurements(file).items() if one["details"]["auto"])
+    return (
+        f"{name} {auto['median']:,.0f}/s ({auto['ratio_to_plain']:,.3g} x), "
+        f"{auto['median'] / auto['limit']:.1%} of the matrix product rate"
+    )
+
+
+def _train(file: Path) -> str:
+    rows = _measurements(file)
+    names = [name for name in ("dali", "fused") if name in rows]
+    return ", ".join(
+        f"{name} {rows[name]['median']:,.0f}/s, stall {rows[name]['details']['stall']:.2%}" for name in names
+    )
+
+
+def _accuracy(file: Path) -> str:
+    record = read_record(file)
+    seconds = seconds_to_target(record)
+    reached = "not reached" if seconds is None else f"after {seconds:,.2f} s"
+    summary = record.summary
+    return (
+        f"{record.target:.1%} {reached}, n = {summary.runs}, final {summary.final_accuracy.mean:.2%}, "
+        f"{summary.images_per_second.mean:,.0f}/s"
+    )
+
+
+def _peers(folder: Path) -> str:
+    found = {file.name.removesuffix(".record.json"): read_record(file) for file in folder.glob("*.record.json")}
+    over = ratios([Outcome(name, record) for name, record in found.items()])
+    return ", ".join(
+        f"{name} {found[name].summary.images_per_second.mean:,.0f}/s"
+        + ("" if ratio.seconds is None or name == OURS else f" ({ratio.seconds:,.3g} x our seconds)")
+        for name, ratio in sorted(over.items(), key=lambda item: item[0] != OURS)
+    )
+
+
+def _profile(file: Path) -> str:
+    found = json.loads(file.read_bytes())["profile"]
+    return (
+        f"{found['efficiency']:.1%} of the matrix product rate end to end, {found['matmul_share']:.0%} of the busy time"
+        f" in matrix products, gaps {found['gap_share']:.1%}"
+    )

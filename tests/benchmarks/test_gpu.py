@@ -1,0 +1,191 @@
+"""The suite for a GPU's machine: every part at toy size on the CPU, and that it keeps, goes on and ends as it says."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu
+from benchmarks.__main__ import run as command
+from benchmarks.gpu import Done, Part
+from fastcifar.measure.environment import environment
+from fastcifar.measure.record_check import read_record
+from fastcifar.recipe import shipped_recipes
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_part_at_toy_size(tmp_path: Path) -> None:
+    """As on the day, as a program and through PYTHONPATH, but on the CPU; torch.compile is left out for its time."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "gpu", "--dry-run", "--out", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1", "COLUMNS": "150"},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    names = ["tests", "loaders", "step", "train", "seed", "peers", "profile"]
+    ended = json.loads((tmp_path / "suite.json").read_text())["parts"]
+    assert {name: one["outcome"] for name, one in ended.items()} == dict.fromkeys(names, "done")
+    rows = shown.stdout.splitlines()[-9:]
+    for name, came_to in {
+        "tests": "0 passed, 0 failed, ",
+        "loaders": "dali-cpu ",
+        "step": "eager-",
+        "train": "stall ",
+        "seed": "5.0% after ",
+        "peers": "fastcifar ",
+        "profile": "of the matrix product rate end to end",
+    }.items():
+        assert any(row.startswith(name) and came_to in row for row in rows), name
+    assert all(
+        one["outcome"] == "skipped" for one in json.loads((tmp_path / "tests.json").read_text())["tests"].values()
+    )
+    assert read_record(tmp_path / "seed.record.json").summary.runs == 2
+    assert {file.name for file in (tmp_path / "peers").iterdir()} == {
+        "fastcifar.record.json",
+        "plain_pytorch.record.json",
+    }
+    assert not list(tmp_path.rglob("*.log"))
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < 2**20
+    for file in tmp_path.rglob("*.json"):
+        assert str(ROOT) not in file.read_text(), file
+        assert os.uname().nodename not in json.dumps(list(json.loads(file.read_text()).values())[-1])
+
+
+def python(name: str, script: str, leaves: Path, seconds: float = 60.0) -> Part:
+    return Part(name, [sys.executable, "-c", script], leaves, seconds, lambda file: f"{len(file.read_text())} bytes")
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """A suite of a part that appends to its record, one that fails as long as `broken` exists, one that takes long."""
+    good, bad, slow = (tmp_path / "out" / f"{name}.txt" for name in ("good", "bad", "slow"))
+    broken = tmp_path / "broken"
+    broken.touch()
+    planned = [
+        python("good", f"open({str(good)!r}, 'a').write('x')", good),
+        python("bad", f"import os, sys; os.path.exists({str(broken)!r}) and sys.exit('oh\\nno')", bad),
+        python("slow", f"import time; open({str(slow)!r}, 'w').write('half'); time.sleep(60)", slow, seconds=1.0),
+    ]
+    monkeypatch.setattr(gpu, "parts", lambda *_, **__: planned)
+    return planned
+
+
+def test_a_part_that_fails_stops_no_other(three: list[Part], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    start = time.perf_counter()
+    assert command(["gpu", "--dry-run", "--out", str(out)]) == 1
+    assert time.perf_counter() - start < 30
+    ended = json.loads((out / "suite.json").read_text())["parts"]
+    assert [(name, one["outcome"], one["problem"]) for name, one in ended.items()] == [
+        ("good", "done", None),
+        ("bad", "failed", "no"),
+        ("slow", "time is up", "ended after 1 s"),
+    ]
+    assert (out / "bad.log").read_text() == "oh\nno\n"
+    printed = capfd.readouterr().out
+    assert "good  done" in printed
+    assert "4 bytes; ended after 1 s" in printed  # what it has left is shown all the same
+
+    (tmp_path / "broken").unlink()
+    assert command(["gpu", "--dry-run", "--out", str(out)]) == 1
+    assert "[1/3] good: done before" in capfd.readouterr().out
+    assert three[0].leaves.read_text() == "x"
+    ended = json.loads((out / "suite.json").read_text())["parts"]
+    assert [one["outcome"] for one in ended.values()] == ["done", "done", "time is up"]
+    assert not (out / "bad.log").exists()
+
+    assert command(["gpu", "--dry-run", "--out", str(out), "--only", "good"]) == 0
+    assert three[0].leaves.read_text() == "xx"
+
+
+def test_runs_are_gone_on_with_only_where_the_part_was_not_done(tmp_path: Path) -> None:
+    record = tmp_path / "seed.record.json"
+    part = python("seed", f"import sys; open({str(record)!r}, 'a').write(' '.join(sys.argv[1:]) + '.')", record)
+    gpu.run(part)
+    gpu.run(part, resume=True)
+    assert record.read_text() == ".--resume."
+    gpu.run(part, resume=False)
+    assert record.read_text() == "."
+
+
+def test_ended_from_outside_it_leaves_nothing_running(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "benchmarks", "gpu", "--dry-run", "--out", str(tmp_path), "--only", "train"]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("[4/7] train")
+        process.send_signal(signal.SIGTERM)
+        rest, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said == "benchmarks: interrupted; given again, it goes on with the parts that are not done\n"
+    assert "stall" not in rest
+    assert not [1 for line in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in _text(line)]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # the process is gone
+        return ""
+
+
+def test_every_recipe_for_gpus_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def names() -> list[str]:
+        return [part.name for part in gpu.parts(tmp_path, toy=False, peers=["airbench=/a"], data=None)]
+
+    recipes = sorted(set(shipped_recipes()) - {"laptop", "seed"})
+    assert names() == ["tests", "loaders", "step", "train", "seed", *recipes, "peers", "profile"]
+    monkeypatch.setattr(gpu, "shipped_recipes", lambda: {"laptop": Path(), "seed": Path(), "sprint": Path()})
+    assert names() == ["tests", "loaders", "step", "train", "seed", "sprint", "peers", "profile"]
+    sprint = gpu.parts(tmp_path, toy=False, peers=[], data=None)[5].command
+    assert sprint[sprint.index("--runs") + 1] == "20"
+    assert sprint[sprint.index("--device") + 1] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "there is no CUDA device here; --dry-run goes through every part"),
+        (["--dry-run", "--only", "speed"], "--only speed: no such part; there are tests, loaders, "),
+        (["--dry-run", "--peer", "nobody=."], "--peer nobody=.: no such rival"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    assert command(["gpu", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"benchmarks: {complaint}")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"dry_run": False}, "its results are of no dry run"),
+        ({"environment": {**environment(), "cpu": "Another"}}, "its cpu is Another, here it is "),
+        ({"parts": {"good": {"outcome": "done"}}}, "suite.json: cannot be read"),
+    ],
+)
+def test_results_of_something_else_are_left_alone(
+    change: dict[str, object], complaint: str, three: list[Part], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {"dry_run": True, "environment": environment(), "parts": {"good": asdict(Done("done", 1.0))}}
+    (tmp_path / "suite.json").write_text(json.dumps({**good, **change}))
+    assert command(["gpu", "--dry-run", "--out", str(tmp_path)]) == 2
+    assert complaint in capsys.readouterr().err
