@@ -1,4 +1,4 @@
-# make train | test | lint: from a fresh machine with only python3 and make.
+# make train | test | gpu | lint: from a fresh machine with only python3 and make.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -12,13 +12,17 @@ export FASTCIFAR_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: train test lint install clean
+.PHONY: train test gpu lint install clean
 
 train: install
 	$(BIN)/fastcifar train $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+# All that only a GPU can show; ARGS=--dry-run goes through it on the CPU.
+gpu: install
+	$(BIN)/python -m benchmarks gpu $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ the command, given again, goes on with those that are not done. Nothing but CUDA
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.machine import RESULTS, machine
+from fastcifar.data.cifar10 import ENVIRONMENT_VARIABLE
 from fastcifar.errors import InputError, RunError
 from fastcifar.measure.environment import environment
 from fastcifar.measure.peers import OURS, Outcome, parse_paths, ratios, seconds_to_target
@@ -152,7 +154,8 @@ def suite(arguments: Sequence[str]) -> int:
     peers = [f"{name}={Path(path).absolute()}" for name, _, path in (peer.partition("=") for peer in given.peer)]
     here = environment()
     folder = (given.out or _default_folder(given.dry_run)).absolute()
-    data = given.data.absolute() if given.data else None
+    # Absolute, since the parts run in the checkout.
+    data = Path(place).absolute() if (place := given.data or os.environ.get(ENVIRONMENT_VARIABLE)) else None
     planned = parts(folder, toy=given.dry_run, peers=peers, data=data)
     names = [part.name for part in planned]
     if unknown := [name for name in given.only if name not in names]:
