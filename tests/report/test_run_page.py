@@ -278,3 +278,12 @@ def test_a_phone_does_not_scroll_sideways(page_file: Path, hostile_file: Path, v
         page.locator("summary").click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator("img").first.bounding_box()["width"] > 280
+
+
+def test_on_paper_the_log_is_shown_and_the_sums_once(page_file: Path, visit: Callable[..., Any]) -> None:
+    page = visit(page_file)
+    log = "document.querySelector('details table').checkVisibility({contentVisibilityAuto: true})"
+    assert not page.evaluate(log)
+    page.emulate_media(media="print")
+    assert page.evaluate(log)
+    assert page.evaluate("getComputedStyle(document.querySelector('tfoot')).display") == "table-row-group"
