@@ -69,7 +69,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
     fastcifar = [*python, "fastcifar", "--debug"]
     device = ["--device", "cpu" if toy else "cuda"]
     where = ["--data", str(data)] if data else []
-    bench = [*device, *(TOY_BENCH if toy else [])]
+    bench = [*device, *(TOY_BENCH if toy else ["--blocks", "5"])]
     train = [*device, *(TOY if toy else []), *where]
 
     def benchmark(name: str, seconds: float, headline: Callable[[Path], str]) -> Part:
@@ -87,10 +87,10 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
     profile = folder / "profile.json"
     recipes = [recipe for recipe in shipped_recipes() if recipe not in (*FOR_CPUS, "seed")]
     return [
-        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 240, _tests),
+        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 420, _tests),
         benchmark("loaders", 150, _loaders),
-        benchmark("step", 240, _step),
-        benchmark("train", 180, _train),
+        benchmark("step", 300, _step),
+        benchmark("train", 240, _train),
         accuracy("seed", 2 if toy else 3, 2.0),
         *(accuracy(recipe, 20, 2.0) for recipe in recipes),
         Part(

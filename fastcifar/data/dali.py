@@ -5,7 +5,7 @@ import math
 import os
 from _thread import start_new_thread
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
@@ -59,7 +59,7 @@ class DaliLoader:
         )
         self._pipeline.build()
 
-    def batches(self, plan: EpochPlan) -> Iterator[Batch]:
+    def batches(self, plan: EpochPlan) -> Generator[Batch]:
         """Yield images (B, 3, 32, 32) float32 channels_last and labels (B,) int64; see `Loader`."""
         batches = self._batches(plan)
         # The host has time to spare while a GPU works. On the CPU what it does for a batch would delay the next step.
@@ -101,7 +101,7 @@ def _joined(slices: list[Tensor]) -> Tensor:
     return torch.from_numpy(np.concatenate([part.numpy() for part in slices]))
 
 
-def _ahead(batches: Generator[Batch]) -> Iterator[Batch]:
+def _ahead(batches: Generator[Batch]) -> Generator[Batch]:
     """The same batches, the next one being made in a thread while one is in use."""
     # Of these queues and of a bare thread, no lock stays behind where a signal (Ctrl-C) raises in the midst of a call;
     # those of threading and concurrent.futures are Python code, in which one does, and the run then never ends.

@@ -1,9 +1,10 @@
 """The loader with everything on the device: a batch is one index expression, which torch.compile makes one kernel."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import numpy as np
 import torch
+import torch._dynamo
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,9 +50,11 @@ class FusedLoader:
             self._execute = torch.compile(expression, dynamic=False)
             # Compiles here, and not in the first batch; three tensors, since one given thrice is compiled for as such.
             zeros = torch.zeros(3, batch_size, dtype=self._offsets, device=device)
-            self._execute(self._bank, *zeros.unbind())
+            # torch compiles a function 8 times and then runs it as it is; but every loader's is another one.
+            with torch._dynamo.config.patch(recompile_limit=1000):
+                self._execute(self._bank, *zeros.unbind())
 
-    def batches(self, plan: EpochPlan) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: EpochPlan) -> Generator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, 32, 32), channels_last, in the loader's dtype, and labels (B,) int64; see `Loader`."""
         flipped = plan.flip.astype(np.int64)
         left = np.where(plan.flip, 2 * self._pad - plan.crop[:, 1], plan.crop[:, 1])

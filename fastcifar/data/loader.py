@@ -1,6 +1,6 @@
 """What a loader is, the ones there are, and a loader on its own for three lines in a notebook."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from typing import Literal, Protocol, get_args
 
@@ -21,11 +21,11 @@ LOADERS: tuple[str, ...] = get_args(LoaderName)
 class Loader(Protocol):
     """Turns plans into batches on the training device."""
 
-    def batches(self, plan: EpochPlan) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: EpochPlan) -> Generator[tuple[Tensor, Tensor]]:
         """Execute `plan`, in batches of the loader's size; the last may be shorter.
 
         Yields normalised images (B, 3, 32, 32), channels_last in memory, and labels (B,) int64, both on the training
-        device. Leaving the iteration early is fine; a new call starts afresh.
+        device. Closing the generator early is fine; a new call starts afresh.
         """
         ...
 

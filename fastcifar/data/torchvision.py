@@ -1,7 +1,7 @@
 """The loader on torchvision: DataLoader workers and transforms v2, what people use today, and the yardstick."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -43,7 +43,7 @@ class TorchvisionLoader:
             pin_memory=device.type == "cuda",
         )
 
-    def batches(self, plan: EpochPlan) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: EpochPlan) -> Generator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, 32, 32) float32 channels_last and labels (B,) int64; see `Loader`."""
         self._sampler.plan = plan
         for images, labels in self._loader:

@@ -55,6 +55,7 @@ def bench_step(
     for compiled, precision, layout in combinations:
         name = f"{'eager' if compiled == 'off' else 'compiled'}-{precision}-{layout}"
         progress(f"setting up: {name}")
+        others = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         step = fixed_step(model, device, batch_size, precision, compiled, FORMATS[layout])
         clock = Clock(device)
         step()
@@ -63,7 +64,7 @@ def bench_step(
         details[name] = {
             "auto": auto,
             "first_step_seconds": first_step,
-            "peak_memory": peak_memory(step, device),
+            "peak_memory": peak_memory(step, device, others),
             "precision": precision,
         }
         candidates.append(Candidate(name, repeated(step, device, seconds), device))
@@ -106,12 +107,13 @@ def flops_per_image(model: Model) -> float:
     return counter.get_total_flops() / 2
 
 
-def peak_memory(step: Callable[[], float], device: torch.device) -> int | None:
-    """Bytes at the peak of a step: allocated on the GPU, or resident in this process (Linux; elsewhere None)."""
+def peak_memory(step: Callable[[], float], device: torch.device, others: int) -> int | None:
+    """Bytes at the peak of a step: allocated on the GPU above `others`, those that are not its own; or resident in this
+    process (Linux; elsewhere None)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         step()
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_allocated(device) - others
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present
         step()

@@ -33,7 +33,7 @@ from fastcifar.training.trainer import Trainer
 MATMUL = "matmul"
 # A kernel is of the first kind whose pattern its name has. Names: cuDNN's, cuBLAS's, Triton's, DALI's, torch's.
 KINDS = {
-    "loader": r"dali|SliceFlipNormalize",
+    "loader": r"dali|SliceFlipNormalize|vectorized_gather|index_elementwise|CatArray",
     "generated": r"^triton_(?!tem)",
     "batch norm": r"batch_?norm|bn_?(fw|bw|add|bwd|fwd)",
     "pooling": r"pool",
@@ -171,6 +171,7 @@ class _Window:
 
     def step(self, epoch: int, step: int) -> None:
         if step == self._warm:
+            Clock(self._device)  # what was asked before is over
             self.profiler.start()
             self._clock = Clock(self._device)
         if step == self._warm + self.steps:

@@ -105,7 +105,13 @@ def matmul_candidate(device: torch.device, dtype: torch.dtype, seconds: float) -
     out: Tensor = torch.empty_like(a)
 
     def matmul() -> float:
-        torch.mm(a, b, out=out)
+        # In float32 as convolutions are computed, which on a GPU is TF32 where torch is left as it comes.
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        try:
+            torch.mm(a, b, out=out)
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
         return 2.0 * side**3
 
     return Candidate(f"matmul-{str(dtype).removeprefix('torch.')}", repeated(matmul, device, seconds), device)

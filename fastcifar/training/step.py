@@ -26,7 +26,9 @@ class TrainingStep:
     ) -> None:
         self._model, self._optimizer = model, optimizer
         self._batch_size, self._label_smoothing = batch_size, label_smoothing
-        self.autocast = torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
+        self._device_type, self._precision = device.type, precision
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every shape but the last batch's is the same
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self._whole_batch = self._forward
         if compile != "off":
@@ -42,9 +44,15 @@ class TrainingStep:
         self.scaler.step(self._optimizer)
         self.scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        return loss.detach(), logits.detach()
+        return loss.detach(), logits
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """The precision as a context, a new one each time: for one that is kept, torch 2.11 compiles each step anew."""
+        return torch.autocast(self._device_type, dtype=DTYPES[self._precision], enabled=self._precision != "float32")
 
     def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with self.autocast:
             logits = self._model(images)
-            return F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing), logits
+            loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+        return loss, logits.detach()  # here, lest the compiled backward takes a gradient of the logits too

@@ -1,5 +1,6 @@
 """The training loop: a recipe, a data set and an execution in; a log line an epoch and a result out."""
 
+import contextlib
 import copy
 import itertools
 import math
@@ -59,8 +60,6 @@ class Trainer:
         self.steps_per_epoch = math.ceil(self.images_per_epoch / recipe.batch_size)
 
         torch.manual_seed(recipe.seed)
-        if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # every shape but the last batch's is the same
         self.model = ResNet(recipe.model).to(self.device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(),  # the schedule sets the rate
@@ -90,6 +89,8 @@ class Trainer:
         self._test_set = TestSet(dataset.test_images, dataset.test_labels, self.device)
         self._scaler_at_start = self._step.scaler.state_dict()
         self.warm_up(steps=1 if execution.compile == "off" else 3)
+        if self.device.type == "cuda":
+            self._test_set.evaluate(self.model, self._step.autocast)  # cuDNN chooses its algorithms for these shapes
         self.setup_seconds = clock.seconds()
 
     def restart(self, seed: int) -> None:
@@ -177,17 +178,22 @@ class Trainer:
         )
 
     def warm_up(self, steps: int) -> None:
-        """Take `steps` steps on made-up data, so that everything is compiled and allocated, and leave no trace.
+        """Start the loader and take `steps` steps on made-up data, so that everything is compiled and allocated.
 
-        Weights, batch statistics, optimizer, gradient scale and random number generators are as before, bit for bit.
+        It leaves no trace: weights, batch statistics, optimizer, gradient scale and random number generators are as
+        before, bit for bit.
         """
         weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         scale = self._step.scaler.state_dict()
         sizes = {self.recipe.batch_size, self.images_per_epoch % self.recipe.batch_size or self.recipe.batch_size}
+        plan = draw_plan(self._total, self.recipe.augmentation, seed=self.recipe.seed, epoch=0)
         with torch.random.fork_rng():
+            with contextlib.closing(self._loader.batches(plan[: self.images_per_epoch])) as batches:
+                dtype = next(batches)[0].dtype  # compiled for another, the step would be compiled again in training
             self.model.train()
             for size in sizes:
-                images = torch.randn(size, 3, 32, 32, device=self.device).to(memory_format=torch.channels_last)
+                images = torch.randn(size, 3, 32, 32, device=self.device)
+                images = images.to(dtype=dtype, memory_format=torch.channels_last)
                 labels = torch.randint(0, 10, (size,), device=self.device)
                 for _ in range(steps):
                     self._step(images, labels)

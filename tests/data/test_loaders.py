@@ -150,3 +150,24 @@ def test_three_lines_from_a_notebook() -> None:
     plan = draw_plan(100, augmentation, seed=0, epoch=1)
     images = torch.cat([images for images, _ in second]).numpy()
     np.testing.assert_allclose(images, numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0)
+
+
+def test_every_fused_loader_is_compiled(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are in a process: torch by itself gives up after eight of one function."""
+    torch._dynamo.reset()
+    compile_, graphs = torch.compile, []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward  # tracing is what counts here; making kernels of it would take long
+
+    monkeypatch.setattr(
+        torch, "compile", lambda function, dynamic: compile_(function, backend=backend, dynamic=dynamic)
+    )
+    for cutout in range(10):
+        augmentation = Augmentation(cutout=cutout)
+        loader = open_loader("fused", small, augmentation, batch_size=128, device=CPU)
+        assert len(graphs) == cutout + 1
+        assert len(list(loader.batches(draw_plan(300, augmentation, seed=0, epoch=0)))) == 3
+        assert len(graphs) == cutout + 1
+    torch._dynamo.reset()

@@ -130,6 +130,8 @@ def test_what_a_profile_comes_to() -> None:
         ("void cudnn::cnn::convertTensor_kernel<float>(...)", "other"),
         ("Memcpy DtoD (Device -> Device)", "copy"),
         ("void dali::kernels::SliceFlipNormalizeGPU(...)", "loader"),
+        ("void at::native::vectorized_gather_kernel<16, long>(...)", "loader"),
+        ("void at::native::(anonymous namespace)::CatArrayBatchedCopy<float, unsigned int, 4, 128, 1>(...)", "loader"),
         ("void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<int>>(...)", "copy"),
         ("void at::native::reduce_kernel<512, 1, at::native::ReduceOp<long>>(...)", "element-wise"),
         ("aten::convolution_backward", "matmul"),

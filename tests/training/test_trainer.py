@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 
 from fastcifar.data.dataset import Dataset
+from fastcifar.data.loader import LOADERS
 from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
@@ -186,3 +188,24 @@ def test_a_recipe_made_by_hand_is_checked(small: Dataset) -> None:
 def test_a_batch_larger_than_the_data(small: Dataset, quick: Recipe) -> None:
     with pytest.raises(InputError, match="batch_size: 301 is more than the 300 training images"):
         Trainer(replace(quick, batch_size=301), small, CPU)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_nothing_is_compiled_in_training(
+    small: Dataset, quick: Recipe, loader: str, monkeypatch: pytest.MonkeyPatch, restored_rng: object
+) -> None:
+    """Set-up compiles for the images as the loader gives them; a second trainer of the recipe uses it again."""
+    torch._dynamo.reset()
+    compile_ = torch.compile  # tracing is what counts here; making kernels of it would take long
+    monkeypatch.setattr(
+        torch, "compile", lambda function, dynamic, **_: compile_(function, backend="eager", dynamic=dynamic)
+    )
+    execution = Execution("cpu", loader, "bfloat16", "default")  # type: ignore[arg-type]
+    trainer = Trainer(quick, small, execution)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        trainer.train_epoch(1)
+        trainer.train_epoch(2)
+    if loader != "fused":  # whose every loader is compiled
+        with torch.compiler.set_stance("fail_on_recompile"):
+            Trainer(replace(quick, seed=1), small, execution).train_epoch(1)
+    torch._dynamo.reset()
