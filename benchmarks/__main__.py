@@ -50,6 +50,9 @@ def run(arguments: list[str]) -> int:
     except InputError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"benchmarks: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
+        return 1
     except Stopped as stop:
         print("benchmarks: interrupted; given again, it goes on with the parts that are not done", file=sys.stderr)
         return stop.exit_code

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from benchmarks.machine import RESULTS, machine
-from fastcifar.data.cifar10 import ENVIRONMENT_VARIABLE
-from fastcifar.errors import InputError, RunError
+from fastcifar.cli import CommandConsole
+from fastcifar.data.cifar10 import find_cifar10
+from fastcifar.errors import InputError
 from fastcifar.measure.environment import environment
 from fastcifar.measure.peers import OURS, Outcome, parse_paths, ratios, seconds_to_target
 from fastcifar.measure.program import ProgramError, run_program
@@ -52,6 +52,8 @@ class Part:
     seconds: float
     headline: Callable[[Path], str]
     """What `leaves` comes to, in a line."""
+    needs: tuple[Path, ...] = ()
+    """The files in a folder that it leaves."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
 
     tests = folder / "tests.json"
     out = folder / "peers"
+    rivals = [OURS, "plain_pytorch", *(peer.partition("=")[0] for peer in peers)]
     profile = folder / "profile.json"
     recipes = [recipe for recipe in shipped_recipes() if recipe not in (*FOR_CPUS, "seed")]
     return [
@@ -100,8 +103,9 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
                 *["--out", str(out), *(["--peer", *peers] if peers else [])],
             ],
             out,
-            60 * PEER_MINUTES * (2 + len(peers)) + 60,
-            _peers,
+            60 * PEER_MINUTES * (3 + len(peers)) + 60,  # a rival may be installed, and named by no path
+            lambda out: _peers(out, rivals),
+            tuple(out / f"{rival}.record.json" for rival in rivals),
         ),
         Part(
             "profile",
@@ -122,11 +126,11 @@ def run(part: Part, resume: bool = False) -> Done:
     log = part.leaves.with_name(f"{part.name}.log")
     log.unlink(missing_ok=True)
     command = list(part.command)
-    if part.leaves.name.endswith(".record.json") and part.leaves.exists():
-        if resume:
-            command.append("--resume")
-        else:
-            part.leaves.unlink()
+    if resume and part.leaves.name.endswith(".record.json") and _came_to(part)[1]:
+        command.append("--resume")
+    else:
+        for file in part.leaves.glob("*.record.json") if part.leaves.is_dir() else [part.leaves]:
+            file.unlink(missing_ok=True)
     start = time.perf_counter()
     try:
         output = run_program(command, ROOT, seconds=part.seconds, show=True)
@@ -134,15 +138,23 @@ def run(part: Part, resume: bool = False) -> Done:
         if output.cut:
             done = Done("time is up", time.perf_counter() - start, f"ended after {part.seconds:g} s")
     except ProgramError as error:
-        said, done = error.said, Done("failed", time.perf_counter() - start, _last_line(str(error), part))
+        # pytest says what failed on its standard output, which is ours.
+        failed = "some tests failed: see above" if part.name == "tests" and part.leaves.exists() else str(error)
+        said, done = error.said, Done("failed", time.perf_counter() - start, failed)
     if done.problem:
         write_whole(log, said.encode())
     return done
 
 
-def _last_line(problem: str, part: Part) -> str:
-    """pytest says what failed on its standard output, which is the user's."""
-    return "some tests failed: see above" if part.name == "tests" else problem
+def _came_to(part: Part) -> tuple[str, bool]:
+    """What is to be said of the record that `part` has left, and whether that is whole."""
+    if not part.leaves.exists():
+        return "no record", False
+    try:
+        found = part.headline(part.leaves)
+    except (InputError, OSError, LookupError, ValueError, TypeError, AttributeError, StopIteration) as error:
+        return f"its record cannot be read: {type(error).__name__}", False
+    return found, all(file.exists() for file in part.needs)
 
 
 def suite(arguments: Sequence[str]) -> int:
@@ -150,12 +162,11 @@ def suite(arguments: Sequence[str]) -> int:
     given = _parse(arguments)
     if not (given.dry_run or torch.cuda.is_available()):
         raise InputError("there is no CUDA device here; --dry-run goes through every part at toy size on the CPU")
-    parse_paths(given.peer)
-    peers = [f"{name}={Path(path).absolute()}" for name, _, path in (peer.partition("=") for peer in given.peer)]
+    # All paths absolute, since the parts run in the checkout.
+    peers = [f"{name}={path.resolve()}" for name, path in parse_paths(given.peer).items()]
+    data = None if given.dry_run else find_cifar10(given.data).resolve()
     here = environment()
-    folder = (given.out or _default_folder(given.dry_run)).absolute()
-    # Absolute, since the parts run in the checkout.
-    data = Path(place).absolute() if (place := given.data or os.environ.get(ENVIRONMENT_VARIABLE)) else None
+    folder = (given.out or _default_folder(given.dry_run, here)).resolve()
     planned = parts(folder, toy=given.dry_run, peers=peers, data=data)
     names = [part.name for part in planned]
     if unknown := [name for name in given.only if name not in names]:
@@ -163,24 +174,31 @@ def suite(arguments: Sequence[str]) -> int:
     ended = _earlier(folder / STATE, here, given.dry_run)
     folder.mkdir(parents=True, exist_ok=True)
 
-    console = Console(highlight=False, soft_wrap=True)
+    # Into a file, a table is as wide as it needs to be.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    console = CommandConsole(highlight=False, soft_wrap=True, width=width)
     asked = [part for part in planned if part.name in given.only] if given.only else planned
     for part in asked:
         number = f"[{names.index(part.name) + 1}/{len(planned)}] {part.name}"
-        done_before = part.name in ended and ended[part.name].outcome == "done" and part.leaves.exists()
-        if done_before and not given.only:
+        if not given.only and _is_done(part, ended):
             console.print(f"{number}: done before", markup=False)
             continue
         console.print(f"{number}, {part.seconds:g} s at most", markup=False, style="bold")
         sys.stdout.flush()
-        ended[part.name] = run(part, resume=not done_before)
+        ended.pop(part.name, None)
+        _keep(folder / STATE, here, given.dry_run, ended)  # so that an end from outside leaves it not done
+        ended[part.name] = run(part, resume=not given.only)
         if problem := ended[part.name].problem:
             console.print(f"{part.name}: {ended[part.name].outcome}: {problem}", markup=False, style="red")
         _keep(folder / STATE, here, given.dry_run, ended)
     _print(console, planned, ended)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     console.print(f"kept in {_shown(folder)} ({size / 2**20:.1f} MiB)", markup=False)
-    return 0 if all(part.name in ended and ended[part.name].outcome == "done" for part in asked) else 1
+    return 0 if all(_is_done(part, ended) for part in asked) else 1
+
+
+def _is_done(part: Part, ended: dict[str, Done]) -> bool:
+    return part.name in ended and ended[part.name].outcome == "done" and _came_to(part)[1]
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -195,21 +213,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _default_folder(dry_run: bool) -> Path:
+def _default_folder(dry_run: bool, here: dict[str, Any]) -> Path:
     """This machine's suite that is not done yet, or a new one's folder, named after the day."""
     if dry_run:
         return Path("runs", "gpu-dry-run")
-    unfinished = [state.parent for state in RESULTS.glob(f"*-{machine()}/{STATE}") if not _is_whole(state)]
+    unfinished = [state.parent for state in RESULTS.glob(f"*-{machine()}/{STATE}") if _is_unfinished(state, here)]
     return max(unfinished, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{machine()}")
 
 
-def _is_whole(state: Path) -> bool:
+def _is_unfinished(state: Path, here: dict[str, Any]) -> bool:
+    """Whether a suite can be gone on with."""
     try:
-        ended = json.loads(state.read_bytes())["parts"]
-    except (LookupError, ValueError):
-        return False  # which is said when its folder is to be gone on with
-    planned = parts(state.parent, toy=False, peers=[], data=None)
-    return all(ended.get(part.name, {}).get("outcome") == "done" for part in planned)
+        ended = _earlier(state, here, dry_run=False)
+    except InputError:
+        return False  # of another machine or other software
+    return not all(_is_done(part, ended) for part in parts(state.parent, toy=False, peers=[], data=None))
 
 
 def _earlier(state: Path, here: dict[str, Any], dry_run: bool) -> dict[str, Done]:
@@ -220,7 +238,7 @@ def _earlier(state: Path, here: dict[str, Any], dry_run: bool) -> dict[str, Done
         found = json.loads(state.read_bytes())
         ended = {name: Done(**values) for name, values in found["parts"].items()}
         if found["dry_run"] != dry_run:
-            kind = "a dry run" if found["dry_run"] else "no dry run"
+            kind = "a dry run" if found["dry_run"] else "a real run"
             raise InputError(f"{state.parent}: its results are of {kind}; --out names another folder")
         for field in ("gpu", "cpu", "torch", "dali"):
             if found["environment"][field] != here[field]:
@@ -228,7 +246,7 @@ def _earlier(state: Path, here: dict[str, Any], dry_run: bool) -> dict[str, Done
                     f"{state.parent}: its {field} is {found['environment'][field]}, here it is {here[field]};"
                     " --out names another folder"
                 )
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{state}: cannot be read; --out names another folder") from error
     return ended
 
@@ -243,18 +261,13 @@ def _keep(state: Path, here: dict[str, Any], dry_run: bool, ended: dict[str, Don
     write_whole(state, json.dumps(values, indent=2).encode())
 
 
-def _print(console: Console, planned: Sequence[Part], ended: dict[str, Done]) -> None:
+def _print(console: CommandConsole, planned: Sequence[Part], ended: dict[str, Done]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("part", "", "s", "what it came to"):
         table.add_column(heading, justify="right" if heading == "s" else "left", no_wrap=heading in ("part", "s"))
     for part in planned:
         done = ended.get(part.name)
-        found = "" if done is None else done.problem or ""
-        if done and part.leaves.exists():
-            try:
-                found = "; ".join(filter(None, (part.headline(part.leaves), done.problem)))
-            except (InputError, RunError, LookupError, ValueError) as error:
-                found = f"{found}; its record cannot be read: {type(error).__name__}".removeprefix("; ")
+        found = "; ".join(filter(None, (_came_to(part)[0], done.problem))) if done else ""
         style = None if done is None or done.outcome == "done" else "red"
         seconds = f"{done.seconds:.0f}" if done else ""
         table.add_row(part.name, done.outcome if done else "not run", seconds, Text(found), style=style)
@@ -307,14 +320,15 @@ def _accuracy(file: Path) -> str:
     )
 
 
-def _peers(folder: Path) -> str:
+def _peers(folder: Path, asked: Sequence[str]) -> str:
     found = {file.name.removesuffix(".record.json"): read_record(file) for file in folder.glob("*.record.json")}
     over = ratios([Outcome(name, record) for name, record in found.items()])
+    absent = [f"{name}: no record" for name in asked if name not in found]
     return ", ".join(
         f"{name} {found[name].summary.images_per_second.mean:,.0f}/s"
         + ("" if ratio.seconds is None or name == OURS else f" ({ratio.seconds:,.3g} x our seconds)")
         for name, ratio in sorted(over.items(), key=lambda item: item[0] != OURS)
-    )
+    ) + "".join(f", {one}" for one in absent)
 
 
 def _profile(file: Path) -> str:

@@ -69,7 +69,7 @@ class ExportModel:
     run: Run
     """Run directory, as `fastcifar train` leaves it."""
     format: Literal["onnx", "torch-export"]
-    """ONNX (needs pip install 'fastcifar[export]') or torch.export (.pt2). Takes uint8 images (B, 32, 32, 3), RGB."""
+    """ONNX (needs pip install '.[export]') or torch.export (.pt2). Takes uint8 images (B, 32, 32, 3), RGB."""
     out: Annotated[Path, arg(metavar="FILE")]
     """The file; written only after the check has passed."""
     data: Annotated[Path | None, arg(metavar="DIR")] = None

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments == ["--version"]:
             print(f"fastcifar {fastcifar.__version__}", flush=True)
         else:
-            run(parse(arguments), _Console())
+            run(parse(arguments), CommandConsole())
         return 0
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "interrupted", stop.exit_code if isinstance(stop, Stopped) else 130, debug)
@@ -58,7 +58,7 @@ def _fail(message: str, code: int, debug: bool) -> int:
     return code
 
 
-class _Console(Console):
+class CommandConsole(Console):
     """rich's console, which says so when the reader of its output has gone."""
 
     def on_broken_pipe(self) -> None:

@@ -71,6 +71,9 @@ def accuracy(command: Accuracy, console: Console) -> None:
             error.args = (f"{error.args[0] if error.args else 'interrupted'}; {kept} finished runs are kept in {file}",)
         raise
     print_accuracy(console, record)
+    if len(record.runs) < command.runs:
+        said = f"{len(record.runs)} of {command.runs} runs: {command.minutes:g} minutes had passed; --resume goes on"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
     console.print(f"kept in {file}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -85,6 +88,10 @@ def profile(command: Profile, console: Console) -> None:
         raise InputError(f"--steps {command.steps}: at least one is needed")
     for file in filter(None, (command.json, command.trace)):
         require_folder_of(file)
+        if file.is_dir():
+            raise InputError(f"{file}: is a folder; name a file")
+    if command.trace and command.trace.suffix != ".gz":
+        raise InputError(f"--trace {command.trace}: is written gzipped; the name must end in .json.gz")
     execution, notes = resolve(command.execution)
     name = recipe_name(command.name, notes)
     dataset = load_dataset(command.recipe, command.data)
@@ -192,6 +199,8 @@ def peers(command: Peers, console: Console) -> None:
 
     if command.out:
         require_folder_of(command.out)
+        if command.out.exists() and (not command.out.is_dir() or list(command.out.glob("*.record.json"))):
+            raise InputError(f"--out {command.out}: is no folder, or holds records; name another")
     paths = parse_paths(command.peer)
     notes: list[str] = []
     name = recipe_name(command.name, notes)

@@ -19,7 +19,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from fastcifar.data.dataset import Dataset
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.measure.bench_step import flops_per_image
 from fastcifar.measure.environment import environment
@@ -34,7 +34,7 @@ MATMUL = "matmul"
 # A kernel is of the first kind whose pattern its name has. Names: cuDNN's, cuBLAS's, Triton's, DALI's, torch's.
 KINDS = {
     "loader": r"dali|SliceFlipNormalize|vectorized_gather|index_elementwise|CatArray",
-    "generated": r"^triton_(?!tem)",
+    "generated": r"^triton_(?!tem)|CompiledFxGraph",
     "batch norm": r"batch_?norm|bn_?(fw|bw|add|bwd|fwd)",
     "pooling": r"pool",
     "optimizer": r"adam|multi_tensor",
@@ -138,6 +138,8 @@ def profile_training(
         found = {key: value for key, value in found.items() if key not in ("host_name", "traceName")}
         trace.write_bytes(gzip.compress(json.dumps(found).encode()))
     spans = gpu_spans(found) if trainer.device.type == "cuda" else cpu_spans(found)
+    if not spans:
+        raise RunError(f"the profiler saw nothing run on {trainer.device}; it may not be allowed to here")
     return summarise(
         spans,
         steps=window.steps,

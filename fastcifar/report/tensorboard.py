@@ -31,7 +31,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
             from torch.utils.tensorboard.summary import hparams
         except ImportError as error:
-            missing = "event files need tensorboard, which is not here; pip install 'fastcifar[tensorboard]'"
+            missing = "event files need tensorboard, which is not here; pip install '.[tensorboard]'"
             raise InputError(missing) from error
         self._open, self._hparams = partial(SummaryWriter, str(folder)), hparams
         self._made: Any = None

@@ -70,7 +70,7 @@ def require_packages(format: Format) -> None:
             try:
                 import_module(name)
             except ImportError as error:
-                raise InputError(f"--format onnx: {name} is not here; pip install 'fastcifar[export]'") from error
+                raise InputError(f"--format onnx: {name} is not here; pip install '.[export]'") from error
 
 
 def _program(network: nn.Module) -> torch.export.ExportedProgram:

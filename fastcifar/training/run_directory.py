@@ -128,7 +128,7 @@ def default_path(recipe_name: str, recipe: Recipe) -> Path:
 
 
 def require_folder_of(file: Path) -> None:
-    """Before work that ends in writing `file`: raises `InputError` where there is no folder for it."""
+    """Before work that ends in writing `file` or making that folder: raises `InputError` where it has no place."""
     if not file.absolute().parent.is_dir():
         raise InputError(f"{file}: there is no folder {file.parent}")
 

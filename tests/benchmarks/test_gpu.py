@@ -14,6 +14,7 @@ import pytest
 from benchmarks import gpu
 from benchmarks.__main__ import run as command
 from benchmarks.gpu import Done, Part
+from fastcifar.errors import Stopped
 from fastcifar.measure.environment import environment
 from fastcifar.measure.record_check import read_record
 from fastcifar.recipe import shipped_recipes
@@ -66,13 +67,17 @@ def python(name: str, script: str, leaves: Path, seconds: float = 60.0) -> Part:
 
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Part]:
-    """A suite of a part that appends to its record, one that fails as long as `broken` exists, one that takes long."""
+    """A part that counts its measurements in `times`, one that fails while `broken` exists, one that is slow."""
     good, bad, slow = (tmp_path / "out" / f"{name}.txt" for name in ("good", "bad", "slow"))
     broken = tmp_path / "broken"
     broken.touch()
     planned = [
-        python("good", f"open({str(good)!r}, 'a').write('x')", good),
-        python("bad", f"import os, sys; os.path.exists({str(broken)!r}) and sys.exit('oh\\nno')", bad),
+        python("good", f"open({str(good)!r}, 'w').write('x'); open({str(tmp_path / 'times')!r}, 'a').write('x')", good),
+        python(
+            "bad",
+            f"import os, sys; os.path.exists({str(broken)!r}) and sys.exit('oh\\nno'); open({str(bad)!r}, 'w')",
+            bad,
+        ),
         python("slow", f"import time; open({str(slow)!r}, 'w').write('half'); time.sleep(60)", slow, seconds=1.0),
     ]
     monkeypatch.setattr(gpu, "parts", lambda *_, **__: planned)
@@ -98,13 +103,13 @@ def test_a_part_that_fails_stops_no_other(three: list[Part], tmp_path: Path, cap
     (tmp_path / "broken").unlink()
     assert command(["gpu", "--dry-run", "--out", str(out)]) == 1
     assert "[1/3] good: done before" in capfd.readouterr().out
-    assert three[0].leaves.read_text() == "x"
+    assert (tmp_path / "times").read_text() == "x"
     ended = json.loads((out / "suite.json").read_text())["parts"]
     assert [one["outcome"] for one in ended.values()] == ["done", "done", "time is up"]
     assert not (out / "bad.log").exists()
 
     assert command(["gpu", "--dry-run", "--out", str(out), "--only", "good"]) == 0
-    assert three[0].leaves.read_text() == "xx"
+    assert (tmp_path / "times").read_text() == "xx"
 
 
 def test_runs_are_gone_on_with_only_where_the_part_was_not_done(tmp_path: Path) -> None:
@@ -115,6 +120,43 @@ def test_runs_are_gone_on_with_only_where_the_part_was_not_done(tmp_path: Path) 
     assert record.read_text() == ".--resume."
     gpu.run(part, resume=False)
     assert record.read_text() == "."
+
+
+def test_a_record_that_cannot_be_read_is_measured_again(
+    three: list[Part], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command(["gpu", "--dry-run", "--out", str(out), "--only", "good"])
+    three[0].leaves.write_bytes(b"\xff")
+    assert command(["gpu", "--dry-run", "--out", str(out)]) == 1
+    assert three[0].leaves.read_text() == "x"
+    assert "[1/3] good: done before" not in capfd.readouterr().out
+
+
+def test_no_rivals_record_outlives_a_new_measurement(tmp_path: Path) -> None:
+    """A ratio to a record of another day would be none."""
+    out = tmp_path / "peers"
+    out.mkdir()
+    (out / "airbench.record.json").touch()
+    part = Part("peers", [sys.executable, "-c", ""], out, 60.0, lambda folder: "", (out / "fastcifar.record.json",))
+    ended = {"peers": gpu.run(part, resume=True)}
+    assert ended["peers"].outcome == "done"
+    assert not list(out.iterdir())
+    assert not gpu._is_done(part, ended)  # what it should have left is not there
+
+
+def test_a_part_that_was_ended_from_outside_is_not_done(
+    three: list[Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command(["gpu", "--dry-run", "--out", str(out), "--only", "good"])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(gpu, "run_program", interrupted)
+    assert command(["gpu", "--dry-run", "--out", str(out), "--only", "good"]) == 128 + signal.SIGTERM
+    assert json.loads((out / "suite.json").read_text())["parts"] == {}
 
 
 def test_ended_from_outside_it_leaves_nothing_running(tmp_path: Path) -> None:
@@ -174,10 +216,18 @@ def test_bad_input(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(
+    three: list[Part], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert command(["gpu", "--dry-run", "--out", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err == f"benchmarks: {tmp_path / 'file'}: File exists\n"
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"dry_run": False}, "its results are of no dry run"),
+        ({"dry_run": False}, "its results are of a real run"),
         ({"environment": {**environment(), "cpu": "Another"}}, "its cpu is Another, here it is "),
         ({"parts": {"good": {"outcome": "done"}}}, "suite.json: cannot be read"),
     ],

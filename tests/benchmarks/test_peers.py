@@ -374,5 +374,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         record = read_record(out / f"{name}.record.json")
         assert record.recipe is not None
         assert (record.target, record.recipe.model.width) == (0.01, 4)
+    assert main(["bench", "peers", "--recipe", "laptop", *toy, "--out", str(out)]) == 2
+    assert "is no folder, or holds records; name another" in capsys.readouterr().err
     assert main(["bench", "peers", "--peer", "nobody=."]) == 2
     assert "--peer nobody=.: no such rival; there are airbench, hlb-CIFAR10" in capsys.readouterr().err

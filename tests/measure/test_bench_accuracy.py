@@ -71,9 +71,12 @@ def test_runs_are_kept_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert read_record(file) == record
 
 
-def test_no_run_begins_when_its_minutes_are_over(tmp_path: Path, restored_rng: object) -> None:
+def test_no_run_begins_when_its_minutes_are_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object
+) -> None:
     file = tmp_path / "toy.record.json"
     assert bench("--json", str(file), "--runs", "20", "--minutes", "0.001") == 0
+    assert "1 of 20 runs: 0.001 minutes had passed; --resume goes on" in capsys.readouterr().out
     assert read_record(file).summary.runs == 1
     assert bench("--json", str(file), "--runs", "2", "--minutes", "9", "--resume") == 0
     assert read_record(file).summary.runs == 2

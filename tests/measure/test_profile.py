@@ -181,6 +181,8 @@ def test_a_short_epoch_is_profiled_as_far_as_it_goes() -> None:
     [
         (["--steps", "0"], "--steps 0: at least one is needed"),
         (["--batch-size", "600"], "batch_size: two batches of 600 are more than the training images"),
+        (["--trace", "x.json"], "--trace x.json: is written gzipped"),
+        (["--json", "."], ".: is a folder; name a file"),
         (["--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
     ],
 )

@@ -144,7 +144,7 @@ def test_a_missing_package_is_one_line_before_anything(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
-    assert "pip install 'fastcifar[tensorboard]'" in said.err
+    assert "pip install '.[tensorboard]'" in said.err
     assert list(tmp_path.iterdir()) == []
 
 
