@@ -71,6 +71,12 @@ def test_find_lr_finds_what_train_does(tmp_path: Path, monkeypatch: pytest.Monke
     assert said["recipe"] == asdict(recipe.with_rates(min_lr=found.min_lr, max_lr=found.max_lr))
 
 
+@pytest.mark.parametrize("images", [torch.rand(2, 32, 32, 3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)])
+def test_normalise_refuses_what_would_give_wrong_answers(images: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"normalise takes torch.uint8 images \(B, 32, 32, 3\), not torch\."):
+        fastcifar.normalise(images)
+
+
 def test_what_waits_for_torch() -> None:
     """Neither the package nor the command line's modules import it before it is needed."""
     script = "import sys, fastcifar, fastcifar.cli_runs; sys.exit('torch' in sys.modules)"

@@ -95,10 +95,13 @@ def loader(
     """A loader to iterate over, on its own: each time gives the augmented batches of the next epoch of `dataset`.
 
     `device` auto is CUDA if there is a GPU, else the CPU. Pixels `pad` and `cutout` as in a recipe's `augmentation`;
-    `dtype` is for `fused` (the others give float32). Raises `InputError` at a value out of range.
+    `dtype` is for `fused` (the others give float32). Raises `InputError` at a value out of range,
+    and at CUDA where there is none.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device}: torch finds no CUDA device here; use cpu or auto")
     augmentation = Augmentation(pad=pad, pad_mode=pad_mode, flip=flip, cutout=cutout)
     validated(asdict(Recipe(augmentation=augmentation, batch_size=batch_size, seed=seed)))
     opened = open_loader(name, dataset, augmentation, batch_size=batch_size, device=torch.device(device), dtype=dtype)

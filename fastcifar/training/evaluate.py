@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastcifar.data.dataset import MEAN, STD
+from fastcifar.errors import InputError
 
 BATCH_SIZE = 1000
 
@@ -22,7 +23,13 @@ class Evaluation:
 
 
 def normalise(images_nhwc: Tensor) -> Tensor:
-    """uint8 images (B, 32, 32, 3) to float32 (B, 3, 32, 32), channels_last, as the loaders normalise them."""
+    """uint8 images (B, 32, 32, 3) to float32 (B, 3, 32, 32), channels_last, as the loaders normalise them.
+
+    Raises `InputError` at a tensor of another type or shape, images of 0 to 1 for one, which would give wrong answers.
+    """
+    if images_nhwc.dtype != torch.uint8 or images_nhwc.ndim != 4 or images_nhwc.shape[-1] != 3:
+        found = f"{images_nhwc.dtype} of shape {tuple(images_nhwc.shape)}"
+        raise InputError(f"normalise takes torch.uint8 images (B, 32, 32, 3), not {found}")
     mean, std = (
         images_nhwc.new_tensor(MEAN, dtype=torch.float32),
         images_nhwc.new_tensor(STD, dtype=torch.float32),

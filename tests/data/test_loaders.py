@@ -18,6 +18,7 @@ from fastcifar.data.loader import LOADERS, Epochs, open_loader
 from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.data.synthetic import synthetic
 from fastcifar.data.torchvision import TorchvisionLoader
+from fastcifar.errors import InputError
 from fastcifar.recipe import Augmentation
 
 CPU = torch.device("cpu")
@@ -150,6 +151,14 @@ def test_three_lines_from_a_notebook() -> None:
     plan = draw_plan(100, augmentation, seed=0, epoch=1)
     images = torch.cat([images for images, _ in second]).numpy()
     np.testing.assert_allclose(images, numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0)
+
+
+def test_a_loader_for_cuda_without_cuda_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastcifar import loader
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device cuda:0: torch finds no CUDA device here; use cpu or auto"):
+        loader("fused", synthetic(100, 1), batch_size=32, device="cuda:0")
 
 
 def test_every_fused_loader_is_compiled(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
