@@ -282,8 +282,8 @@ def test_a_phone_does_not_scroll_sideways(page_file: Path, hostile_file: Path, v
 
 def test_on_paper_the_log_is_shown_and_the_sums_once(page_file: Path, visit: Callable[..., Any]) -> None:
     page = visit(page_file)
-    log = "document.querySelector('details table').checkVisibility({contentVisibilityAuto: true})"
+    log = "document.querySelector('details table').checkVisibility()"
     assert not page.evaluate(log)
     page.emulate_media(media="print")
-    assert page.evaluate(log)
+    page.wait_for_function(log)
     assert page.evaluate("getComputedStyle(document.querySelector('tfoot')).display") == "table-row-group"
