@@ -13,6 +13,7 @@ from benchmarks.machine import RESULTS, machine
 from fastcifar.__main__ import end_on_signals
 from fastcifar.cli import main
 from fastcifar.errors import InputError, Stopped
+from fastcifar.measure.environment import environment
 
 WIDTHS = (8, 16, 32, 64)
 
@@ -20,7 +21,7 @@ WIDTHS = (8, 16, 32, 64)
 def suite(arguments: list[str]) -> int:
     """Run `fastcifar bench` loaders, step at full width, and train at several; `arguments` (--dataset synthetic, say)
     go to each of them, after its own."""
-    stem = f"{datetime.now(UTC):%Y-%m-%d}-{machine()}"
+    stem = f"{datetime.now(UTC):%Y-%m-%d}-{machine(environment())}"
     # A step of the full network on 512 images takes a CPU up to 20 seconds.
     smaller = [] if torch.cuda.is_available() else ["--batch-size", "64"]
     benches = {

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,14 +20,14 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks import headlines
 from benchmarks.machine import RESULTS, machine
 from fastcifar.cli import CommandConsole
 from fastcifar.data.cifar10 import find_cifar10
 from fastcifar.errors import InputError
 from fastcifar.measure.environment import environment
-from fastcifar.measure.peers import OURS, Outcome, parse_paths, ratios, seconds_to_target
+from fastcifar.measure.peers import OURS, parse_paths
 from fastcifar.measure.program import ProgramError, run_program
-from fastcifar.measure.record_check import read_record
 from fastcifar.recipe import shipped_recipes
 from fastcifar.training.run_directory import write_whole
 
@@ -79,10 +78,10 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
         files = ["--json", str(file), "--figure", str(file.with_suffix(".png"))]
         return Part(name, [*fastcifar, "bench", name, *bench, *where, *files], file, seconds, headline)
 
-    def accuracy(recipe: str, runs: int, minutes: float) -> Part:
+    def accuracy(recipe: str, *runs: str) -> Part:
         file = folder / f"{recipe}.record.json"
-        flags = ["--recipe", recipe, "--runs", str(runs), "--minutes", f"{minutes:g}", "--json", str(file)]
-        return Part(recipe, [*fastcifar, "bench", "accuracy", *flags, *train], file, 60 * minutes + 120, _accuracy)
+        flags = ["--recipe", recipe, *runs, "--json", str(file)]
+        return Part(recipe, [*fastcifar, "bench", "accuracy", *flags, *train], file, 240, headlines.accuracy)
 
     tests = folder / "tests.json"
     out = folder / "peers"
@@ -90,12 +89,12 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
     profile = folder / "profile.json"
     recipes = [recipe for recipe in shipped_recipes() if recipe not in (*FOR_CPUS, "seed")]
     return [
-        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 420, _tests),
-        benchmark("loaders", 150, _loaders),
-        benchmark("step", 300, _step),
-        benchmark("train", 240, _train),
-        accuracy("seed", 2 if toy else 3, 2.0),
-        *(accuracy(recipe, 20, 2.0) for recipe in recipes),
+        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 420, headlines.tests),
+        benchmark("loaders", 150, headlines.loaders),
+        benchmark("step", 300, headlines.step),
+        benchmark("train", 240, headlines.train),
+        accuracy("seed", "--runs", "2" if toy else "3"),
+        *(accuracy(recipe, "--runs", "20", "--minutes", "2") for recipe in recipes),
         Part(
             "peers",
             [
@@ -104,7 +103,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
             ],
             out,
             60 * PEER_MINUTES * (3 + len(peers)) + 60,  # a rival may be installed, and named by no path
-            lambda out: _peers(out, rivals),
+            lambda out: headlines.peers(out, rivals),
             tuple(out / f"{rival}.record.json" for rival in rivals),
         ),
         Part(
@@ -113,7 +112,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
             + (["--steps", "3"] if toy else []),
             profile,
             120,
-            _profile,
+            headlines.profile,
         ),
     ]
 
@@ -166,7 +165,8 @@ def suite(arguments: Sequence[str]) -> int:
     peers = [f"{name}={path.resolve()}" for name, path in parse_paths(given.peer).items()]
     data = None if given.dry_run else find_cifar10(given.data).resolve()
     here = environment()
-    folder = (given.out or _default_folder(given.dry_run, here)).resolve()
+    shown = given.out or _default_folder(given.dry_run, here)
+    folder = shown.resolve()
     planned = parts(folder, toy=given.dry_run, peers=peers, data=data)
     names = [part.name for part in planned]
     if unknown := [name for name in given.only if name not in names]:
@@ -193,7 +193,7 @@ def suite(arguments: Sequence[str]) -> int:
         _keep(folder / STATE, here, given.dry_run, ended)
     _print(console, planned, ended)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    console.print(f"kept in {_shown(folder)} ({size / 2**20:.1f} MiB)", markup=False)
+    console.print(f"kept in {shown} ({size / 2**20:.1f} MiB)", markup=False)
     return 0 if all(_is_done(part, ended) for part in asked) else 1
 
 
@@ -217,8 +217,8 @@ def _default_folder(dry_run: bool, here: dict[str, Any]) -> Path:
     """This machine's suite that is not done yet, or a new one's folder, named after the day."""
     if dry_run:
         return Path("runs", "gpu-dry-run")
-    unfinished = [state.parent for state in RESULTS.glob(f"*-{machine()}/{STATE}") if _is_unfinished(state, here)]
-    return max(unfinished, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{machine()}")
+    unfinished = [state.parent for state in RESULTS.glob(f"*-{machine(here)}/{STATE}") if _is_unfinished(state, here)]
+    return max(unfinished, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{machine(here)}")
 
 
 def _is_unfinished(state: Path, here: dict[str, Any]) -> bool:
@@ -272,68 +272,3 @@ def _print(console: CommandConsole, planned: Sequence[Part], ended: dict[str, Do
         seconds = f"{done.seconds:.0f}" if done else ""
         table.add_row(part.name, done.outcome if done else "not run", seconds, Text(found), style=style)
     console.print(table, soft_wrap=False)
-
-
-def _shown(folder: Path) -> Path:
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
-def _tests(file: Path) -> str:
-    ended = Counter(one["outcome"] for one in json.loads(file.read_bytes())["tests"].values())
-    return ", ".join(f"{ended[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
-
-
-def _measurements(file: Path) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in json.loads(file.read_bytes())["measurements"] if one["unit"] == "images/s"}
-
-
-def _loaders(file: Path) -> str:
-    rows = _measurements(file)
-    names = [name for name in ("dali-gpu", "dali-cpu", "fused") if name in rows]
-    return ", ".join(f"{name} {rows[name]['median']:,.0f}/s ({rows[name]['ratio_to_plain']:,.3g} x)" for name in names)
-
-
-def _step(file: Path) -> str:
-    name, auto = next((name, one) for name, one in _measurements(file).items() if one["details"]["auto"])
-    return (
-        f"{name} {auto['median']:,.0f}/s ({auto['ratio_to_plain']:,.3g} x), "
-        f"{auto['median'] / auto['limit']:.1%} of the matrix product rate"
-    )
-
-
-def _train(file: Path) -> str:
-    rows = _measurements(file)
-    names = [name for name in ("dali", "fused") if name in rows]
-    return ", ".join(
-        f"{name} {rows[name]['median']:,.0f}/s, stall {rows[name]['details']['stall']:.2%}" for name in names
-    )
-
-
-def _accuracy(file: Path) -> str:
-    record = read_record(file)
-    seconds = seconds_to_target(record)
-    reached = "not reached" if seconds is None else f"after {seconds:,.2f} s"
-    summary = record.summary
-    return (
-        f"{record.target:.1%} {reached}, n = {summary.runs}, final {summary.final_accuracy.mean:.2%}, "
-        f"{summary.images_per_second.mean:,.0f}/s"
-    )
-
-
-def _peers(folder: Path, asked: Sequence[str]) -> str:
-    found = {file.name.removesuffix(".record.json"): read_record(file) for file in folder.glob("*.record.json")}
-    over = ratios([Outcome(name, record) for name, record in found.items()])
-    absent = [f"{name}: no record" for name in asked if name not in found]
-    return ", ".join(
-        f"{name} {found[name].summary.images_per_second.mean:,.0f}/s"
-        + ("" if ratio.seconds is None or name == OURS else f" ({ratio.seconds:,.3g} x our seconds)")
-        for name, ratio in sorted(over.items(), key=lambda item: item[0] != OURS)
-    ) + "".join(f", {one}" for one in absent)
-
-
-def _profile(file: Path) -> str:
-    found = json.loads(file.read_bytes())["profile"]
-    return (
-        f"{found['efficiency']:.1%} of the matrix product rate end to end, {found['matmul_share']:.0%} of the busy time"
-        f" in matrix products, gaps {found['gap_share']:.1%}"
-    )

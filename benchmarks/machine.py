@@ -2,13 +2,11 @@
 
 import re
 from pathlib import Path
-
-from fastcifar.measure.environment import environment
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine() -> str:
-    """GPU, or else CPU, and cores, as a part of a file's name."""
-    found = environment()
+def machine(found: dict[str, Any]) -> str:
+    """GPU, or else CPU, and cores of what `environment` found, as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{found['gpu'] or found['cpu']}-{found['cores']}-cores")

@@ -190,6 +190,9 @@ def test_every_recipe_for_gpus_is_measured(tmp_path: Path, monkeypatch: pytest.M
     sprint = gpu.parts(tmp_path, toy=False, peers=[], data=None)[5].command
     assert sprint[sprint.index("--runs") + 1] == "20"
     assert sprint[sprint.index("--device") + 1] == "cuda"
+    seed = gpu.parts(tmp_path, toy=False, peers=[], data=None)[4].command
+    assert seed[seed.index("--runs") + 1] == "3"
+    assert "--minutes" not in seed  # three runs, or the part is not done
 
 
 @pytest.mark.parametrize(
