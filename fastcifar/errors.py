@@ -1,6 +1,10 @@
 """The ways a command ends badly: the user's input was wrong, the run failed, or it was told to stop."""
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class InputError(Exception):
@@ -30,3 +34,14 @@ def memory_problem(error: BaseException) -> str | None:
         return None
     asked = re.search(r"allocate (\d[\d.]* ?(?:[KMGTP]?i?B|bytes))", text)
     return f"{where}{f' ({asked[1]} more were asked for)' if asked else ''}; a smaller batch or network needs less"
+
+
+def complaint(error: "ValidationError") -> str:
+    """The first of pydantic's complaints as one line: the field's dotted name, what is wrong, and what was given."""
+    first = error.errors()[0]
+    # Names and values are whatever stands in a file: nothing of them may reach a terminal but what can be printed.
+    field = "".join(f"{part}." for part in first["loc"])[:-1].encode("unicode_escape").decode()[:100]
+    given = ascii(first["input"])
+    message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    said = f"{message}, got {given if len(given) <= 60 else f'{given[:57]}...'}"
+    return f"{field}: {said}" if field else said

@@ -8,7 +8,7 @@ from typing import Literal
 
 from fastcifar.errors import InputError
 
-LoaderName = Literal["dali", "fused", "torchvision"]
+LoaderName = Literal["dali", "fused"]
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Execution:
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
-    loader: Literal["auto", "dali", "fused", "torchvision"] = "auto"
-    """NVIDIA DALI; one compiled index expression; torchvision's transforms in workers. auto: dali, else fused."""
+    loader: Literal["auto", "dali", "fused"] = "auto"
+    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: dali, else fused."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
@@ -69,6 +69,19 @@ def _fastest_precision(device: str) -> Literal["float32", "bfloat16", "float16"]
     # them, where each value is converted, it is slower.
     has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if has_units else "float32"
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU that CUDA may use, asked of the driver: to ask torch takes the seconds of its import."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return bool(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return False
 
 
 def has_dali() -> bool:

@@ -4,7 +4,6 @@ A recipe holds only what changes the result. How it is executed (device, loader,
 """
 
 import json
-import reprlib
 import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
@@ -14,35 +13,20 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import tomli_w
 import tyro
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.json_schema import SkipJsonSchema
-from tyro.constructors import PrimitiveConstructorSpec
 
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, complaint
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-FIND: Literal["find"] = "find"
-Find = SkipJsonSchema[Literal["find"]]  # the schema of records is without it: they hold what was found
-# One reading of the flag's text, where tyro would try each type in turn and complain of all.
-_RATE_OR_FIND = PrimitiveConstructorSpec[Any](
-    nargs=1,
-    metavar="FLOAT|find",
-    instance_from_str=lambda texts: FIND if texts[0] == FIND else float(texts[0]),
-    is_instance=lambda value: value == FIND or isinstance(value, int | float),
-    str_from_instance=lambda value: [str(value)],
-)
-
 # Unknown keys are refused, and a string is not taken for a number.
 _STRICT = ConfigDict(extra="forbid", strict=True)
-
-_UNFOUND = '{}: "find" is resolved by `fastcifar train`; name the number that `fastcifar find-lr` prints'
 
 
 @dataclass(frozen=True)
 class Model:
-    """The custom ResNet (`fastcifar.model`)."""
+    """The custom ResNet (`fastcifar.models.resnet`)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -92,25 +76,14 @@ class Schedule:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    min_lr: Annotated[NonNegative | Find, _RATE_OR_FIND] = 0.0001
-    """Learning rate of the first step and of the last (LRMIN); find: by a range test before training."""
-    max_lr: Annotated[Positive | Find, _RATE_OR_FIND] = 0.005
-    """Learning rate at the peak (LRMAX); find: by a range test before training."""
+    min_lr: NonNegative = 0.0001
+    """Learning rate of the first step and of the last (LRMIN)."""
+    max_lr: Positive = 0.005
+    """Learning rate at the peak (LRMAX)."""
     peak_epoch: NonNegative = 5.0
     """Epoch at whose end the peak is reached; moves in proportion when --epochs alone is given."""
     shape: Literal["linear", "cosine"] = "linear"
     """The way up and down."""
-
-    @property
-    def to_be_found(self) -> bool:
-        """Whether a learning rate is left to the range test (`fastcifar.training.lr_finder`)."""
-        return FIND in (self.min_lr, self.max_lr)
-
-    def rates(self) -> tuple[float, float]:
-        """min_lr and max_lr as numbers. Raises `InputError` where one is still to be found."""
-        if self.min_lr == FIND or self.max_lr == FIND:
-            raise InputError(_UNFOUND.format("schedule.min_lr" if self.min_lr == FIND else "schedule.max_lr"))
-        return self.min_lr, self.max_lr
 
 
 @dataclass(frozen=True)
@@ -144,6 +117,10 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
 
+    def with_rates(self, *, min_lr: float, max_lr: float) -> Self:
+        """This recipe with other learning rates, those of a range test, say."""
+        return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))
+
     def with_epochs(self, epochs: int) -> Self:
         """This recipe over another number of epochs, its peak moved in proportion."""
         if epochs == self.epochs:
@@ -151,52 +128,27 @@ class Recipe:
         peak_epoch = self.schedule.peak_epoch * epochs / self.epochs
         return replace(self, epochs=epochs, schedule=replace(self.schedule, peak_epoch=peak_epoch))
 
-    def with_rates(self, *, min_lr: float, max_lr: float) -> Self:
-        """This recipe with these learning rates where its schedule says "find"; a number that it names stays."""
-        given = self.schedule
-        schedule = replace(
-            given,
-            min_lr=min_lr if given.min_lr == FIND else given.min_lr,
-            max_lr=max_lr if given.max_lr == FIND else given.max_lr,
-        )
-        return replace(self, schedule=schedule)
 
-
-def validated(values: dict[str, Any], prefix: str = "", *, may_find: bool = False) -> Recipe:
+def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
     """The recipe of nested `values` (as `dataclasses.asdict` or a TOML file gives them), checked.
 
     Raises `InputError`, one line that is `prefix` and the field's name, at an unknown or mistyped field or a value out
-    of range. Its learning rates are numbers, unless it `may_find` them: what is trained and recorded may not.
+    of range.
     """
     try:
         # By way of JSON because pydantic's strict mode takes no dict for a dataclass in Python mode.
         recipe = TypeAdapter(Recipe).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:2])  # after them pydantic names the branch of a union
-        raise InputError(f"{prefix}{name}: {_complaint(first)}") from error
+        said = complaint(error).replace("unexpected keyword argument", "no such field in a recipe")
+        raise InputError(f"{prefix}{said}") from error
     if recipe.schedule.peak_epoch > recipe.epochs:
         raise InputError(
             f"{prefix}schedule.peak_epoch: {recipe.schedule.peak_epoch:g} is past the end of {recipe.epochs} epochs"
         )
-    if recipe.schedule.to_be_found and may_find:
-        return recipe
-    try:
-        min_lr, max_lr = recipe.schedule.rates()
-    except InputError as error:
-        raise InputError(f"{prefix}{error}") from error
-    if min_lr > max_lr:
-        raise InputError(f"{prefix}schedule.min_lr: {min_lr:g} is above max_lr {max_lr:g}")
+    schedule = recipe.schedule
+    if schedule.min_lr > schedule.max_lr:
+        raise InputError(f"{prefix}schedule.min_lr: {schedule.min_lr:g} is above max_lr {schedule.max_lr:g}")
     return recipe
-
-
-def _complaint(error: Any) -> str:
-    if error["type"] == "unexpected_keyword_argument":
-        return "no such field in a recipe"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    if error["type"] == "float_type" and error["loc"][-2:-1] in (("min_lr",), ("max_lr",)):
-        message += ' or "find"'
-    return f"{message}, got {reprlib.repr(error['input'])}"
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -219,7 +171,7 @@ def find_recipe(name_or_file: str) -> Path:
 def load_recipe(name_or_file: str) -> Recipe:
     """Read and check a recipe: a shipped name or a TOML file, whose missing fields have `seed`'s values.
 
-    Its learning rates may be "find". Raises `InputError`.
+    Raises `InputError`.
     """
     path = find_recipe(name_or_file)
     try:
@@ -228,7 +180,7 @@ def load_recipe(name_or_file: str) -> Recipe:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from error
-    return validated(values, f"{path}: ", may_find=True)
+    return validated(values, f"{path}: ")
 
 
 def header(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from fastcifar.data.cifar10 import load_cifar10, locate_cifar10
+from fastcifar.data.cifar import load_cifar10, locate_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.synthetic import synthetic
 from fastcifar.recipe import Model, Recipe, Schedule

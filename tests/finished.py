@@ -5,12 +5,12 @@ import tempfile
 from pathlib import Path
 
 import fastcifar
-from fastcifar.data.cifar10 import locate_cifar10
+from fastcifar.data.cifar import locate_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
 from fastcifar.execution import Execution
 from fastcifar.recipe import Model, Recipe, Schedule
-from fastcifar.runs import Trained
+from fastcifar.runs.api import Trained
 
 RECIPE = Recipe(
     epochs=2,

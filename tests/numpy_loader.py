@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from fastcifar.data.dataset import MEAN, STD
+from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.data.plan import EpochPlan
 from fastcifar.recipe import Augmentation
 
@@ -16,7 +16,9 @@ augmentations = st.builds(
 )
 
 
-def numpy_images(images: np.ndarray, plan: EpochPlan, augmentation: Augmentation) -> np.ndarray:
+def numpy_images(
+    images: np.ndarray, plan: EpochPlan, augmentation: Augmentation, mean: Channels = MEAN, std: Channels = STD
+) -> np.ndarray:
     """Images (n, 32, 32, 3) uint8 to the plan's images (len(plan), 3, 32, 32) float64."""
     pad, size = augmentation.pad, augmentation.cutout
     out = np.empty((len(plan), 3, 32, 32))
@@ -30,7 +32,7 @@ def numpy_images(images: np.ndarray, plan: EpochPlan, augmentation: Augmentation
         image = image[y : y + 32, x : x + 32]
         if plan.flip[k]:
             image = image[:, ::-1]
-        image = (image - np.array(MEAN)) / np.array(STD)
+        image = (image - np.array(mean)) / np.array(std)
         top, left = plan.cutout[k]
         image[top : top + size, left : left + size] = 0
         out[k] = image.transpose(2, 0, 1)

@@ -2,11 +2,12 @@
 
 import importlib.util
 
+import pynvml
 import pytest
 import torch
 
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, resolve
+from fastcifar.execution import Execution, has_gpu, resolve
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: s
 
 
 def test_what_is_named_is_kept(no_gpu: None) -> None:
-    named = Execution("cpu", "torchvision", "bfloat16", "off")
+    named = Execution("cpu", "fused", "bfloat16", "off")
     assert resolve(named) == (named, [])
 
 
@@ -67,3 +68,23 @@ def test_without_a_compiler_it_says_so_and_runs_eager(no_gpu: None, monkeypatch:
     assert resolved.compile == "off"
     assert len(notes) == 1
     assert "running eager" in notes[0]
+
+
+def test_whether_there_is_a_gpu_is_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 2)
+    assert has_gpu()
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert not has_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert has_gpu()
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 0)
+    assert not has_gpu()
+
+    def no_driver() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
+    assert not has_gpu()

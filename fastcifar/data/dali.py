@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 from torch import Tensor
 
-from fastcifar.data.dataset import MEAN, STD, padded
+from fastcifar.data.dataset import Channels, Dataset, padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
 from fastcifar.recipe import Augmentation
 
@@ -30,26 +30,27 @@ SLICE = 128
 class DaliLoader:
     """Executes plans on DALI: see `fastcifar.data.loader.Loader`.
 
-    The images (n, 32, 32, 3) uint8 are padded once; on CUDA they stay on the GPU, where each batch is gathered.
+    The training images are padded once; on CUDA they stay on the GPU, where each batch is gathered.
     """
 
     def __init__(
         self,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
+        dataset: Dataset,
         augmentation: Augmentation,
         *,
         batch_size: int,
         device: torch.device,
     ) -> None:
         pad = augmentation.pad
-        bank = padded(images, augmentation)
-        self._labels = torch.from_numpy(labels).to(device)
+        bank = padded(dataset.train_images, augmentation)
+        self._labels = torch.from_numpy(dataset.train_labels).to(device)
         self._batch_size, self._device = batch_size, device
         self._feed = _Feed(bank if device.type == "cpu" else torch.from_numpy(bank).to(device), pad)
         self._pipeline = _pipeline(
             self._feed,
             cutout=augmentation.cutout,
+            mean=dataset.mean,
+            std=dataset.std,
             operators="gpu" if device.type == "cuda" else "cpu",
             batch_size=min(SLICE, batch_size),
             num_threads=min(len(os.sched_getaffinity(0)), 8),
@@ -137,7 +138,7 @@ def _ahead(batches: Generator[Batch]) -> Generator[Batch]:
 
 
 @pipeline_def
-def _pipeline(feed: "_Feed", *, cutout: int, operators: str) -> Any:
+def _pipeline(feed: "_Feed", *, cutout: int, mean: Channels, std: Channels, operators: str) -> Any:
     """The transforms, one definition for both devices: `operators` is "cpu" or "gpu". Gives (B, 32, 32, 3) float32."""
     padded = fn.external_source(feed.images, device=operators, batch=True, dtype=types.UINT8, ndim=3, layout="HWC")
     crop_y, crop_x, mirror = fn.external_source(
@@ -153,8 +154,8 @@ def _pipeline(feed: "_Feed", *, cutout: int, operators: str) -> Any:
         crop_pos_y=crop_y,
         crop_pos_x=crop_x,
         mirror=mirror,
-        mean=MEAN,
-        std=STD,
+        mean=mean,
+        std=std,
         dtype=types.FLOAT,
         output_layout="HWC",
     )

@@ -1,7 +1,7 @@
 """What a data set is to the rest of fastcifar: uint8 images and their labels, in memory."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,17 @@ from numpy.typing import NDArray
 from fastcifar.errors import InputError
 from fastcifar.recipe import Augmentation
 
+Channels: TypeAlias = tuple[float, float, float]
+
 # Mean and standard deviation of each channel (R, G, B) over CIFAR-10's 50,000 training images, in pixel values 0..255.
-MEAN = (125.307, 122.950, 113.865)
-STD = (62.993, 62.089, 66.705)
+MEAN: Channels = (125.307, 122.950, 113.865)
+STD: Channels = (62.993, 62.089, 66.705)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images (n, 32, 32, 3) uint8 RGB, labels (n,) int64 in 0..9, and where they came from."""
+    """Training and test images (n, 32, 32, 3) uint8 RGB, labels (n,) int64 that count `classes` from 0, and where they
+    came from. `mean` and `std` of each channel (R, G, B), in pixel values 0..255, normalise the images."""
 
     name: str
     source: str
@@ -25,6 +28,8 @@ class Dataset:
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
+    mean: Channels = MEAN
+    std: Channels = STD
 
     def limited(self, train: int | None = None, test: int | None = None) -> Self:
         """The first `train` training and `test` test images; None keeps all. Raises `InputError` past the end."""

@@ -5,10 +5,9 @@ from collections.abc import Callable, Generator
 import numpy as np
 import torch
 import torch._dynamo
-from numpy.typing import NDArray
 from torch import Tensor
 
-from fastcifar.data.dataset import MEAN, STD, padded
+from fastcifar.data.dataset import Dataset, padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
 from fastcifar.execution import compiler
 from fastcifar.recipe import Augmentation
@@ -17,7 +16,7 @@ ROW = 3 * IMAGE_SIZE  # values in a row of an image
 
 
 class FusedLoader:
-    """Executes plans by indexing: see `fastcifar.data.loader.Loader`.
+    """Executes plans over the training images by indexing: see `fastcifar.data.loader.Loader`.
 
     The padded images lie on the device twice, as they are and mirrored: then every row of every crop is ROW bytes in
     sequence, which the kernel reads, normalises and writes as vectors. At 50,000 images padded by 4 that is 480 MB.
@@ -26,8 +25,7 @@ class FusedLoader:
 
     def __init__(
         self,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
+        dataset: Dataset,
         augmentation: Augmentation,
         *,
         batch_size: int,
@@ -35,15 +33,15 @@ class FusedLoader:
         dtype: torch.dtype = torch.float32,
         compiled: bool | None = None,
     ) -> None:
-        self._images, self._pad = len(images), augmentation.pad
+        self._images, self._pad = len(dataset.train_images), augmentation.pad
         self._batch_size, self._device = batch_size, device
-        bank = padded(images, augmentation)
+        bank = padded(dataset.train_images, augmentation)
         self._side = bank.shape[1]
         self._bank = torch.from_numpy(np.concatenate((bank, bank[:, :, ::-1]))).flatten().to(device)
-        self._labels = torch.from_numpy(labels).to(device)
+        self._labels = torch.from_numpy(dataset.train_labels).to(device)
         # Offsets into the bank are int32 where they fit: half the index arithmetic of int64.
         self._offsets = torch.int32 if len(self._bank) < 2**31 else torch.int64
-        mean, std = (torch.tensor(values, device=device).repeat(IMAGE_SIZE) for values in (MEAN, STD))
+        mean, std = (torch.tensor(values, device=device).repeat(IMAGE_SIZE) for values in (dataset.mean, dataset.std))
         expression = _expression(3 * self._side, augmentation.cutout, 1 / std, -mean / std, dtype)
         self._execute = expression
         if compiler() is not None if compiled is None else compiled:

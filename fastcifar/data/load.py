@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastcifar.data.cifar10 import load_cifar10
+from fastcifar.data.cifar import load_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.synthetic import synthetic
 from fastcifar.recipe import Recipe

@@ -10,7 +10,6 @@ from torch import Tensor
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader
 from fastcifar.data.plan import EpochPlan, draw_plan
-from fastcifar.data.torchvision import TorchvisionLoader
 from fastcifar.errors import InputError
 from fastcifar.execution import LoaderName
 from fastcifar.recipe import Augmentation, Recipe, validated
@@ -43,11 +42,8 @@ def open_loader(
 
     `dtype` is that of the images `fused` gives; the others give float32.
     """
-    images, labels = dataset.train_images, dataset.train_labels
     if name == "fused":
-        return FusedLoader(images, labels, augmentation, batch_size=batch_size, device=device, dtype=dtype)
-    if name == "torchvision":
-        return TorchvisionLoader(images, labels, augmentation, batch_size=batch_size, device=device)
+        return FusedLoader(dataset, augmentation, batch_size=batch_size, device=device, dtype=dtype)
     if name != "dali":
         raise InputError(f"--loader {name}: no such loader; there are {', '.join(LOADERS)}")
     try:
@@ -57,7 +53,7 @@ def open_loader(
             f"--loader dali: NVIDIA DALI cannot be imported ({error}); on Linux x86-64: pip install "
             "nvidia-dali-cuda120; elsewhere: --loader fused"
         ) from error
-    return DaliLoader(images, labels, augmentation, batch_size=batch_size, device=device)
+    return DaliLoader(dataset, augmentation, batch_size=batch_size, device=device)
 
 
 class Epochs:

@@ -1,12 +1,17 @@
 """What a run says of itself: a line an epoch, and its result."""
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 
 @dataclass(frozen=True)
 class EpochLog:
     """One epoch: what it took and what it reached. Accuracies are 0 to 1; the loss and accuracy in training are
     running figures over the epoch; the learning rate is that of its last step."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     epoch: int
     train_seconds: float
@@ -31,3 +36,13 @@ class Result:
     setup_seconds: float
     train_seconds: float
     eval_seconds: float
+
+
+class Observer:
+    """Who is told how a run goes: a subclass overrides what it wants to hear of."""
+
+    def step(self, epoch: int, step: int) -> None:
+        """Step `step` (from 1) of epoch `epoch` (from 1) has been asked of the device."""
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is over."""

@@ -5,13 +5,10 @@ Leslie N. Smith, *Cyclical Learning Rates for Training Neural Networks*, arXiv 1
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from fastcifar.data.dataset import Dataset
 from fastcifar.errors import RunError
-from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe, validated
 from fastcifar.training.clock import Clock
 from fastcifar.training.trainer import Trainer
 
@@ -92,47 +89,6 @@ def find_lr(
         seed=trainer.recipe.seed,
         seconds=clock.seconds(),
     )
-
-
-def for_range_test(recipe: Recipe) -> Recipe:
-    """`recipe` with rates of no consequence, for the trainer of a range test: its schedule may still say "find"."""
-    return replace(recipe, schedule=replace(recipe.schedule, min_lr=0.0, max_lr=1.0))
-
-
-def resolved_schedule(recipe: Recipe, found: LrRange) -> Recipe:
-    """`recipe` with what was found where its schedule says "find".
-
-    Raises `InputError` where that does not fit a rate it names: a min_lr above the max_lr found.
-    """
-    return validated(asdict(recipe.with_rates(min_lr=found.min_lr, max_lr=found.max_lr)))
-
-
-def search(
-    trainer: Trainer, recipe: Recipe, progress: Callable[[int, int], None] = lambda step, steps: None
-) -> tuple[Recipe, LrRange]:
-    """Find what `recipe` leaves to be found, with the trainer of `for_range_test(recipe)`.
-
-    The trainer then is as a new one of the recipe that is returned, its setup_seconds with the test's in them. Raises
-    `RunError` and `InputError` as `find_lr` and `resolved_schedule` do.
-    """
-    found = find_lr(trainer, progress=progress)
-    before = trainer.setup_seconds + found.seconds
-    trainer.recipe = resolved_schedule(recipe, found)
-    trainer.restart(recipe.seed)
-    trainer.setup_seconds += before
-    return trainer.recipe, found
-
-
-def make_trainer(recipe: Recipe, dataset: Dataset, execution: Execution) -> tuple[Trainer, LrRange | None]:
-    """A trainer of `recipe` and, where its schedule says "find", what was found first; its recipe has numbers.
-
-    Raises what `Trainer` and `search` do.
-    """
-    if not recipe.schedule.to_be_found:
-        return Trainer(recipe, dataset, execution), None
-    trainer = Trainer(for_range_test(recipe), dataset, execution)
-    _, found = search(trainer, recipe)
-    return trainer, found
 
 
 class _Smooth:

@@ -1,5 +1,7 @@
 """One optimizer step: forward, loss, backward, update, in the precision and compilation asked for."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,8 +9,13 @@ from torch import Tensor, nn
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The precision as a context, a new one each time: for one that is kept, torch 2.11 compiles each step anew."""
+    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
+
+
 class TrainingStep:
-    """Calling it with images (B, 3, 32, 32) and labels (B,) takes one step and gives the loss and logits (B, 10).
+    """Calling it with images (B, 3, 32, 32) and labels (B,) takes one step and gives the loss and logits (B, classes).
 
     `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile or "off".
     """
@@ -16,7 +23,7 @@ class TrainingStep:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         *,
         batch_size: int,
         device: torch.device,
@@ -24,9 +31,9 @@ class TrainingStep:
         compile: str,
         label_smoothing: float = 0.0,
     ) -> None:
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizers = model, optimizers
         self._batch_size, self._label_smoothing = batch_size, label_smoothing
-        self._device_type, self._precision = device.type, precision
+        self._device, self._precision = device, precision
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every shape but the last batch's is the same
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
@@ -35,24 +42,21 @@ class TrainingStep:
             self._whole_batch = torch.compile(self._forward, mode=compile, dynamic=False)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss () and logits (B, 10), detached; read them before the next step, which may write over them."""
+        """Loss () and logits (B, classes), detached; read them before the next step, which may write over them."""
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) == self._batch_size else self._forward
         loss, logits = forward(images, labels)
         self.scaler.scale(loss).backward()
-        self.scaler.step(self._optimizer)
+        for optimizer in self._optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
         return loss.detach(), logits
 
-    @property
-    def autocast(self) -> torch.autocast:
-        """The precision as a context, a new one each time: for one that is kept, torch 2.11 compiles each step anew."""
-        return torch.autocast(self._device_type, dtype=DTYPES[self._precision], enabled=self._precision != "float32")
-
     def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with self.autocast:
+        with autocast(self._device, self._precision):
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
         return loss, logits.detach()  # here, lest the compiled backward takes a gradient of the logits too

@@ -1,6 +1,7 @@
 """Every loader executes one plan: equal pixels, labels and order, whatever executes it."""
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from unittest import mock
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_loader import augmentations, numpy_images
+from torchvision_loader import TorchvisionLoader
 
 from fastcifar.data.dali import DaliLoader
 from fastcifar.data.dataset import Dataset
@@ -17,7 +19,6 @@ from fastcifar.data.fused import FusedLoader
 from fastcifar.data.loader import LOADERS, Epochs, open_loader
 from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.data.synthetic import synthetic
-from fastcifar.data.torchvision import TorchvisionLoader
 from fastcifar.errors import InputError
 from fastcifar.recipe import Augmentation
 
@@ -25,21 +26,19 @@ CPU = torch.device("cpu")
 
 
 def every_loader(dataset: Dataset, augmentation: Augmentation, batch_size: int) -> dict[str, object]:
-    """Each loader, quick to make: fused uncompiled, torchvision without workers."""
-    images, labels = dataset.train_images, dataset.train_labels
+    """Each loader, quick to make (fused uncompiled), and torchvision."""
     options = {"batch_size": batch_size, "device": CPU}
     return {
-        "dali": DaliLoader(images, labels, augmentation, **options),  # type: ignore[arg-type]
-        "fused": FusedLoader(images, labels, augmentation, compiled=False, **options),  # type: ignore[arg-type]
+        "dali": DaliLoader(dataset, augmentation, **options),  # type: ignore[arg-type]
+        "fused": FusedLoader(dataset, augmentation, compiled=False, **options),  # type: ignore[arg-type]
         "fused in bfloat16": FusedLoader(
-            images,
-            labels,
+            dataset,
             augmentation,
             compiled=False,
             dtype=torch.bfloat16,
             **options,  # type: ignore[arg-type]
         ),
-        "torchvision": TorchvisionLoader(images, labels, augmentation, workers=0, **options),  # type: ignore[arg-type]
+        "torchvision": TorchvisionLoader(dataset, augmentation, batch_size=batch_size),
     }
 
 
@@ -70,7 +69,7 @@ def test_every_pair_of_loaders_gives_the_same_epoch_and_numpys(
     augmentation: Augmentation, n: int, batch_size: int, slice_size: int, start: int, seed: int, epoch: int
 ) -> None:
     """Float32 to 1e-5, bfloat16 to its rounding; DALI joins its batches from one or several slices."""
-    dataset = synthetic(n, 1, seed=seed % 1000)
+    dataset = replace(synthetic(n, 1, seed=seed % 1000), mean=(100.0, 120.0, 140.0), std=(50.0, 60.0, 70.0))
     plan = draw_plan(n, augmentation, seed=seed, epoch=epoch)[start * batch_size :]
     with mock.patch("fastcifar.data.dali.SLICE", slice_size):
         loaders = every_loader(dataset, augmentation, batch_size)
@@ -81,13 +80,14 @@ def test_every_pair_of_loaders_gives_the_same_epoch_and_numpys(
         np.testing.assert_allclose(one[1], other[1], atol=1e-5, rtol=2**-8 if half else 0)
         np.testing.assert_array_equal(one[2], other[2])
     _, images, labels = done["dali"]
-    np.testing.assert_allclose(images, numpy_images(dataset.train_images, plan, augmentation), atol=1e-5, rtol=0)
+    wanted = numpy_images(dataset.train_images, plan, augmentation, dataset.mean, dataset.std)
+    np.testing.assert_allclose(images, wanted, atol=1e-5, rtol=0)
     np.testing.assert_array_equal(labels, dataset.train_labels[plan.indices])
 
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_as_training_opens_them_on_real_images(cifar10: Dataset, name: str) -> None:
-    """Compiled, with workers, on real CIFAR-10; and a second epoch after a first that was left early."""
+    """Compiled, on real CIFAR-10; and a second epoch after a first that was left early."""
     augmentation = Augmentation(pad_mode="reflect", flip="alternating")
     dataset = cifar10.limited(2000)
     loader = open_loader(name, dataset, augmentation, batch_size=512, device=CPU)
@@ -104,10 +104,9 @@ def test_as_training_opens_them_on_real_images(cifar10: Dataset, name: str) -> N
 def test_fused_in_bfloat16_is_the_rounded_float32(small: Dataset) -> None:
     augmentation, options = Augmentation(), {"batch_size": 64, "device": CPU, "compiled": False}
     plan = draw_plan(300, augmentation, seed=0, epoch=0)
-    one = FusedLoader(small.train_images, small.train_labels, augmentation, **options)  # type: ignore[arg-type]
+    one = FusedLoader(small, augmentation, **options)  # type: ignore[arg-type]
     other = FusedLoader(
-        small.train_images,
-        small.train_labels,
+        small,
         augmentation,
         dtype=torch.bfloat16,
         **options,  # type: ignore[arg-type]
@@ -121,9 +120,7 @@ def test_fused_is_one_kernel_a_batch(small: Dataset) -> None:
     """The C++ that torch.compile writes for a batch: one function, called once."""
     from torch._inductor.utils import run_and_get_code
 
-    loader = FusedLoader(
-        small.train_images, small.train_labels, Augmentation(), batch_size=64, device=CPU, compiled=False
-    )
+    loader = FusedLoader(small, Augmentation(), batch_size=64, device=CPU, compiled=False)
     compiled = torch.compile(loader._execute, dynamic=False)
     zeros = torch.zeros(64, dtype=torch.int32)
     _, (code,) = run_and_get_code(compiled, loader._bank, zeros, zeros, zeros)
@@ -133,7 +130,7 @@ def test_fused_is_one_kernel_a_batch(small: Dataset) -> None:
 
 def test_fused_compiles_nothing_in_an_epoch(small: Dataset) -> None:
     """The seconds of compilation belong to the set-up."""
-    loader = FusedLoader(small.train_images, small.train_labels, Augmentation(), batch_size=64, device=CPU)
+    loader = FusedLoader(small, Augmentation(), batch_size=64, device=CPU)
     with torch.compiler.set_stance("fail_on_recompile"):
         sizes, _, _ = execute(loader, draw_plan(300, Augmentation(), seed=0, epoch=0))
     assert sizes == [64, 64, 64, 64, 44]

@@ -9,48 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
+from same import assert_same
 
 from fastcifar.data.dataset import Dataset
-from fastcifar.errors import InputError, RunError
+from fastcifar.errors import RunError
 from fastcifar.execution import Execution
 from fastcifar.recipe import Model, Recipe, Schedule
-from fastcifar.report.lr import draw_lr, keep_lr, print_lr, values_json
-from fastcifar.training.lr_finder import LrRange, find_lr, for_range_test, make_trainer, resolved_schedule, search
+from fastcifar.report.charts import draw_lr, values_json
+from fastcifar.training.lr_finder import LrRange, find_lr
 from fastcifar.training.trainer import Trainer
 
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
 STEPS = 80
-
-
-def state_of(trainer: Trainer) -> dict[str, object]:
-    """All that a run changes, copied."""
-    return {
-        "weights": {name: value.clone() for name, value in trainer.model.state_dict().items()},
-        "optimizer": {
-            key: {name: value.clone() for name, value in of.items()} for key, of in trainer.optimizer.state.items()
-        },
-        "groups": [{k: v for k, v in group.items() if k != "params"} for group in trainer.optimizer.param_groups],
-        "scale": trainer._step.scaler.state_dict(),
-        "schedule": {k: v for k, v in trainer.schedule.state_dict().items() if not k.startswith("_anneal")},
-        "random": torch.get_rng_state(),
-        "training": trainer.model.training,
-        "grads": [parameter.grad for parameter in trainer.model.parameters()],
-    }
-
-
-def assert_same(one: object, other: object) -> None:
-    """Equal, tensors bit for bit."""
-    if isinstance(one, dict):
-        assert isinstance(other, dict)
-        assert list(one) == list(other)
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, torch.Tensor):
-        assert isinstance(other, torch.Tensor)
-        assert torch.equal(one, other)
-    else:
-        assert one == other
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +42,17 @@ def test_nothing_is_left_changed(
     """In a new trainer, and in the middle of a run, where the optimizer has a state; compiled too."""
     execution = replace(CPU, compile=mode)  # type: ignore[arg-type]
     trainer, untouched = (Trainer(quick, small, execution) for _ in range(2))
-    for epoch in range(epochs_before):
-        trainer.train_epoch(epoch + 1)
-        untouched.train_epoch(epoch + 1)
+    for _ in range(epochs_before):
+        trainer.train_epoch()
+        untouched.train_epoch()
     torch.manual_seed(5)
-    before = state_of(trainer)
+    before = trainer.state.capture()
     with contextlib.suppress(RunError):  # so few steps after training may find nothing
         find_lr(trainer, steps=30)
     assert trainer.losses_at([1e-3], lambda loss: False) != []
-    assert_same(state_of(trainer), before)
-    for epoch in range(epochs_before, 2):
-        one, other = trainer.train_epoch(epoch + 1), untouched.train_epoch(epoch + 1)
+    assert_same(trainer.state.state_dict(), before)
+    for _ in range(epochs_before, 2):
+        one, other = trainer.train_epoch(), untouched.train_epoch()
         assert (one.train_loss, one.test_loss, one.test_accuracy, one.learning_rate) == (
             other.train_loss,
             other.test_loss,
@@ -94,7 +64,7 @@ def test_nothing_is_left_changed(
 
 def test_an_error_leaves_nothing_changed_either(small: Dataset, restored_rng: object) -> None:
     trainer = Trainer(toy(), small, CPU)
-    before = state_of(trainer)
+    before = trainer.state.capture()
 
     def interrupt(step: int, steps: int) -> None:
         if step == 3:
@@ -102,7 +72,7 @@ def test_an_error_leaves_nothing_changed_either(small: Dataset, restored_rng: ob
 
     with pytest.raises(KeyboardInterrupt):
         find_lr(trainer, progress=interrupt)
-    assert_same(state_of(trainer), before)
+    assert_same(trainer.state.state_dict(), before)
 
 
 def test_what_is_found_is_the_seeds(small: Dataset, found: LrRange) -> None:
@@ -193,75 +163,20 @@ def test_a_loss_that_is_no_number_is_null_and_drawn_past(found: LrRange, tmp_pat
     draw_lr(broken, tmp_path / "lr.png")
 
 
-def test_what_is_printed(found: LrRange, capsys: pytest.CaptureFixture[str]) -> None:
-    print_lr(Console(width=200), found)
-    shown = capsys.readouterr().out
-    assert f"LRMIN {found.min_lr:g}\nLRMAX {found.max_lr:g}\nrule  {found.rule}\n" in shown
-
-
-def test_find_in_a_recipe_becomes_numbers(small: Dataset, found: LrRange) -> None:
-    """And what then is trained is, bit for bit, the recipe with these numbers in it."""
-    wanted = replace(toy(), schedule=Schedule(min_lr="find", max_lr="find", peak_epoch=1))
-    trainer = Trainer(for_range_test(wanted), small, CPU)
-    setup = trainer.setup_seconds
-    recipe, again = search(trainer, wanted)
-    assert again.note().keys() == found.note().keys()
-    assert (recipe.schedule.min_lr, recipe.schedule.max_lr) == (again.min_lr, again.max_lr)
-    assert trainer.recipe == recipe
-    assert trainer.setup_seconds > setup + again.seconds
-    fresh = Trainer(recipe, small, CPU)
-    assert_same(state_of(trainer), state_of(fresh))
-    trainer.run()
-    fresh.run()
-    assert_same(trainer.model.state_dict(), fresh.model.state_dict())
-
-
-def test_only_a_recipe_that_says_find_is_tested_first(small: Dataset, tmp_path: Path) -> None:
-    trainer, none = make_trainer(toy(), small, CPU)
-    assert (trainer.recipe, none) == (toy(), None)
-    trainer, found = make_trainer(replace(toy(), schedule=Schedule(max_lr="find", peak_epoch=1)), small, CPU)
-    assert found
-    assert (trainer.recipe.schedule.min_lr, trainer.recipe.schedule.max_lr) == (0.0001, found.max_lr)
-    assert keep_lr(found, tmp_path) == (tmp_path / "lr_range.png", tmp_path / "lr_range.json")
-    assert (tmp_path / "lr_range.json").read_text() == values_json(found)
-    assert (tmp_path / "lr_range.png").stat().st_size > 0
-
-
-def test_a_rate_that_is_named_stays(found: LrRange) -> None:
-    wanted = replace(toy(), schedule=Schedule(min_lr=0.0, max_lr="find", peak_epoch=1))
-    schedule = resolved_schedule(wanted, found).schedule
-    assert (schedule.min_lr, schedule.max_lr) == (0.0, found.max_lr)
-    assert resolved_schedule(toy(), found) == toy()
-
-
-def test_a_named_lrmin_above_the_lrmax_found(found: LrRange) -> None:
-    wanted = replace(toy(), schedule=Schedule(min_lr=0.9, max_lr="find", peak_epoch=1))
-    with pytest.raises(InputError, match=r"^schedule\.min_lr: 0\.9 is above max_lr "):
-        resolved_schedule(wanted, found)
-
-
-def test_a_trainer_takes_numbers_only(small: Dataset) -> None:
-    with pytest.raises(InputError, match=r'^schedule\.max_lr: "find" is resolved by `fastcifar train`'):
-        Trainer(replace(toy(), schedule=Schedule(max_lr="find", peak_epoch=1)), small, CPU)
-
-
 @pytest.mark.parametrize("width", [4, 8, 16])
 def test_the_range_found_trains_and_ten_times_it_does_not(cifar10: Dataset, width: int) -> None:
     """Two epochs of 3,000 images; what a network has learnt is how far its loss is below log(10), a blind guess's. With
     ten times the rates it diverges, or learns less than 80 % as much."""
     dataset = cifar10.limited(3000, 500)
-    sought = Schedule(min_lr="find", max_lr="find", peak_epoch=1)
-    wanted = Recipe(epochs=2, batch_size=64, model=Model(width=width), schedule=sought)
-    trainer = Trainer(for_range_test(wanted), dataset, CPU)
-    recipe, found = search(trainer, wanted)
-    learnt = math.log(10) - [trainer.train_epoch(epoch).train_loss for epoch in (1, 2)][-1]
-    assert learnt > 0.3
+    recipe = Recipe(epochs=2, batch_size=64, model=Model(width=width), schedule=Schedule(peak_epoch=1))
+    trainer = Trainer(recipe, dataset, CPU)
+    found = find_lr(trainer)
 
-    schedule = replace(recipe.schedule, min_lr=10 * found.min_lr, max_lr=10 * found.max_lr)
-    trainer.recipe = replace(recipe, schedule=schedule)
-    trainer.restart(recipe.seed)
-    try:
-        high = [trainer.train_epoch(epoch).train_loss for epoch in (1, 2)][-1]
-    except RunError:
-        return
-    assert math.log(10) - high < 0.8 * learnt
+    def learnt(factor: float) -> float:
+        trainer.restart(recipe.with_rates(min_lr=factor * found.min_lr, max_lr=factor * found.max_lr))
+        return math.log(10) - [trainer.train_epoch().train_loss for _ in range(2)][-1]
+
+    with_those_found = learnt(1)
+    assert with_those_found > 0.3
+    with contextlib.suppress(RunError):
+        assert learnt(10) < 0.8 * with_those_found

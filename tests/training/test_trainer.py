@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch._dynamo
 import torch.nn.functional as F
+from same import assert_same
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import LOADERS
@@ -14,14 +15,15 @@ from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.recipe import Augmentation, Recipe, Schedule
-from fastcifar.training.evaluate import TestSet, normalise
-from fastcifar.training.log import EpochLog
+from fastcifar.training.evaluate import evaluate, normalise
+from fastcifar.training.log import EpochLog, Observer
+from fastcifar.training.state import TrainState
 from fastcifar.training.trainer import Trainer
 
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
 
 
-class Watcher:
+class Watcher(Observer):
     """Keeps what an observer is told."""
 
     def __init__(self) -> None:
@@ -55,25 +57,22 @@ def test_training_learns(small: Dataset, quick: Recipe) -> None:
 
 @pytest.mark.parametrize("mode", ["off", "default"])
 def test_warm_up_leaves_no_trace(small: Dataset, quick: Recipe, mode: str, restored_rng: object) -> None:
-    """A warmed trainer's next step is, bit for bit, that of one that was warmed up again."""
+    """Neither in a new trainer nor in the midst of a run, where the optimizer has a state."""
     trainer = Trainer(quick, small, replace(CPU, compile=mode))  # type: ignore[arg-type]
-    torch.manual_seed(5)
-    weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    generator, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    rate = trainer.schedule.get_last_lr()
-    trainer.warm_up(steps=3)
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, weights[name]), name  # weights, and BatchNorm's statistics and counter
-    assert trainer.optimizer.state_dict()["state"] == {}
-    assert torch.equal(torch.get_rng_state(), generator)
-    assert np.random.get_state()[1].tolist() == numpy_state
-    assert trainer.schedule.get_last_lr() == rate
-    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    numpy_state = np.random.get_state()[1].tolist()
+    for _ in range(2):
+        torch.manual_seed(5)
+        before = trainer.state.capture()
+        trainer.warm_up(steps=3)
+        assert_same(trainer.state.state_dict(), before)
+        assert np.random.get_state()[1].tolist() == numpy_state
+        assert all(parameter.grad is None for parameter in trainer.model.parameters())
+        trainer.train_epoch()
 
 
 def test_warm_up_does_move_what_it_restores(small: Dataset, quick: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the restoring, the weights would have changed: the test above can fail."""
-    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None)
+    monkeypatch.setattr(TrainState, "restore", lambda *_: None)
     fresh = Trainer(quick, small, CPU)
     monkeypatch.undo()
     assert not torch.equal(fresh.model.head.weight, Trainer(quick, small, CPU).model.head.weight)
@@ -126,16 +125,14 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images(small: Dataset, quick:
         images = normalise(torch.from_numpy(small.train_images[part.indices]))
         labels = torch.from_numpy(small.train_labels[part.indices])
         total += F.cross_entropy(trainer.model(images), labels, reduction="sum").item()
-    assert trainer.train_epoch(1).train_loss == pytest.approx(total / 300, rel=1e-5)
+    assert trainer.train_epoch().train_loss == pytest.approx(total / 300, rel=1e-5)
 
 
 def test_evaluation_is_right(small: Dataset, quick: Recipe) -> None:
     trainer = Trainer(quick, small, CPU)
     trainer.model.train()
     images, labels = torch.from_numpy(small.test_images), torch.from_numpy(small.test_labels)
-    found = TestSet(small.test_images, small.test_labels, trainer.device).evaluate(
-        trainer.model, torch.autocast("cpu", enabled=False)
-    )
+    found = evaluate(trainer.model, images, labels)
     assert trainer.model.training
     with torch.no_grad():
         logits = trainer.model.eval()(normalise(images))
@@ -144,7 +141,7 @@ def test_evaluation_is_right(small: Dataset, quick: Recipe) -> None:
 
 
 def test_label_smoothing_is_in_the_training_loss_only(small: Dataset, quick: Recipe) -> None:
-    plain, smooth = (Trainer(replace(quick, label_smoothing=s), small, CPU).train_epoch(1) for s in (0.0, 0.5))
+    plain, smooth = (Trainer(replace(quick, label_smoothing=s), small, CPU).train_epoch() for s in (0.0, 0.5))
     assert smooth.train_loss != pytest.approx(plain.train_loss, rel=1e-3)
 
 
@@ -166,11 +163,11 @@ def test_drop_last(small: Dataset, quick: Recipe) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(small: Dataset, quick: Recipe) -> None:
     trainer = Trainer(replace(quick, schedule=Schedule(min_lr=0.5, max_lr=0.5, peak_epoch=1)), small, CPU)
-    trainer.train_epoch(1)
+    trainer.train_epoch()
     with torch.no_grad():
         trainer.model.head.weight.fill_(float("nan"))
     with pytest.raises(RunError, match=r"^the loss is nan in epoch 2, step 1, at learning rate 0\.5; try a lower"):
-        trainer.train_epoch(2)
+        trainer.train_epoch()
 
 
 def test_a_network_that_ends_as_no_number_has_failed(small: Dataset, quick: Recipe) -> None:
@@ -190,6 +187,28 @@ def test_a_batch_larger_than_the_data(small: Dataset, quick: Recipe) -> None:
         Trainer(replace(quick, batch_size=301), small, CPU)
 
 
+def test_an_epoch_goes_on_where_it_was_left(small: Dataset, quick: Recipe) -> None:
+    """Left by an exception after its second step of three, it ends as if never left."""
+
+    class Leaves(Observer):
+        def step(self, epoch: int, step: int) -> None:
+            if step == 2:
+                raise KeyboardInterrupt
+
+    whole, left = (Trainer(quick, small, CPU) for _ in range(2))
+    with pytest.raises(KeyboardInterrupt):
+        left.train_epoch([Leaves()])
+    assert (left.state.epoch, left.state.step) == (0, 2)
+    for _ in range(2):
+        one, other = whole.train_epoch(), left.train_epoch()
+        assert (one.train_loss, one.train_accuracy, one.test_loss) == (
+            other.train_loss,
+            other.train_accuracy,
+            other.test_loss,
+        )
+    assert_same(whole.state.state_dict(), left.state.state_dict())
+
+
 @pytest.mark.parametrize("loader", LOADERS)
 def test_nothing_is_compiled_in_training(
     small: Dataset, quick: Recipe, loader: str, monkeypatch: pytest.MonkeyPatch, restored_rng: object
@@ -203,9 +222,9 @@ def test_nothing_is_compiled_in_training(
     execution = Execution("cpu", loader, "bfloat16", "default")  # type: ignore[arg-type]
     trainer = Trainer(quick, small, execution)
     with torch.compiler.set_stance("fail_on_recompile"):
-        trainer.train_epoch(1)
-        trainer.train_epoch(2)
+        trainer.train_epoch()
+        trainer.train_epoch()
     if loader != "fused":  # whose every loader is compiled
         with torch.compiler.set_stance("fail_on_recompile"):
-            Trainer(replace(quick, seed=1), small, execution).train_epoch(1)
+            Trainer(replace(quick, seed=1), small, execution).train_epoch()
     torch._dynamo.reset()

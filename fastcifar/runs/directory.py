@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +14,14 @@ from torch import nn
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
+from fastcifar.files import write_whole
 from fastcifar.recipe import Recipe, to_toml
-from fastcifar.training.log import EpochLog, Result
+from fastcifar.training.log import EpochLog, Observer, Result
 
 _TAKEN = "--out {}: exists and is not empty; name another folder"
 
 
-class RunDirectory:
+class RunDirectory(Observer):
     """Writes a run down as it goes; every file is written beside and renamed, so none is ever half there.
 
     run.json: recipe, execution, dataset, environment, status ("starting", "running", "finished", "interrupted",
@@ -86,6 +85,9 @@ class RunDirectory:
                 "name": dataset.name,
                 "train_images": len(dataset.train_images),
                 "test_images": len(dataset.test_images),
+                "classes": dataset.classes,
+                "mean": dataset.mean,
+                "std": dataset.std,
             },
             "environment": environment,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -93,9 +95,6 @@ class RunDirectory:
         }
         self._write_run("running")
         write_whole(self.path / f"{recipe_name}.toml", to_toml(recipe).encode())
-
-    def step(self, epoch: int, step: int) -> None:
-        """Nothing is written at a step."""
 
     def epoch(self, log: EpochLog) -> None:
         """Add the epoch to events.jsonl."""
@@ -125,30 +124,3 @@ def default_path(recipe_name: str, recipe: Recipe) -> Path:
         number += 1
         path = first.with_name(f"{first.name}-{number}")
     return path
-
-
-def require_folder_of(file: Path) -> None:
-    """Before work that ends in writing `file` or making that folder: raises `InputError` where it has no place."""
-    if not file.absolute().parent.is_dir():
-        raise InputError(f"{file}: there is no folder {file.parent}")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that at any instant it is the old one or the new one, whole."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

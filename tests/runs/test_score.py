@@ -7,12 +7,11 @@ import torch.nn.functional as F
 from finished import dataset, finished_run
 
 from fastcifar.data.dataset import Dataset
-from fastcifar.model import ResNet
+from fastcifar.models.resnet import ResNet
 from fastcifar.recipe import Model
-from fastcifar.training.evaluate import TestSet, normalise
-from fastcifar.training.saved import open_run
-from fastcifar.training.scores import probabilities, score
-from fastcifar.training.tta import Averaged
+from fastcifar.runs.predictions import probabilities, score
+from fastcifar.runs.saved import open_run
+from fastcifar.training.evaluate import TTA, averaged, evaluate, normalise
 
 
 def test_scores_are_the_runs_own() -> None:
@@ -30,8 +29,7 @@ def test_scores_are_the_runs_own() -> None:
 def test_scores_are_those_of_the_test_after_an_epoch(precision: str) -> None:
     """To the bit, in every precision."""
     images, labels = dataset().test_images, dataset().test_labels
-    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16")
-    wanted = TestSet(images, labels, torch.device("cpu")).evaluate(network(), autocast)
+    wanted = evaluate(network(), torch.from_numpy(images), torch.from_numpy(labels), precision=precision)
     scores = score(network(), images, labels, precision=precision)
     assert (scores.loss, scores.accuracy) == (wanted.loss, wanted.accuracy)
 
@@ -77,18 +75,20 @@ def test_averages_are_those_by_hand(small: Dataset) -> None:
     def flip(pixels: np.ndarray) -> np.ndarray:
         return (logits(pixels) + logits(pixels[:, :, ::-1])) / 2
 
-    batch = normalise(torch.from_numpy(images))
-    np.testing.assert_array_equal(Averaged(network(), "none")(batch), logits(images))
-    np.testing.assert_allclose(Averaged(network(), "flip")(batch), flip(images), atol=1e-5)
+    def found(tta: TTA) -> np.ndarray:
+        return averaged(network(), normalise(torch.from_numpy(images)), tta).numpy()
+
+    np.testing.assert_array_equal(found("none"), logits(images))
+    np.testing.assert_allclose(found("flip"), flip(images), atol=1e-5)
     wanted = flip(images) / 2 + flip(shifted(images, 1, 1)) / 4 + flip(shifted(images, -1, -1)) / 4
-    np.testing.assert_allclose(Averaged(network(), "flip+shift")(batch), wanted, atol=1e-5)
+    np.testing.assert_allclose(found("flip+shift"), wanted, atol=1e-5)
     assert np.abs(wanted - logits(images)).max() > 1e-3  # it does something
 
 
 def test_augmented_scores_are_of_the_mean_logits(small: Dataset) -> None:
     scores = score(network(), small.test_images, small.test_labels, tta="flip")
     with torch.inference_mode():
-        logits = Averaged(network(), "flip")(normalise(torch.from_numpy(small.test_images)))
+        logits = averaged(network(), normalise(torch.from_numpy(small.test_images)), "flip")
     assert scores.accuracy == (logits.argmax(dim=1).numpy() == small.test_labels).mean()
 
 
@@ -99,3 +99,9 @@ def test_probabilities(small: Dataset) -> None:
     with torch.inference_mode():
         wanted = network()(normalise(torch.from_numpy(small.test_images))).softmax(dim=1)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+    wide = np.random.default_rng(0).normal(size=3) + 100
+    other = probabilities(network(), small.test_images, mean=tuple(wide), std=(40.0, 50.0, 60.0))  # type: ignore[arg-type]
+    with torch.inference_mode():
+        pixels = normalise(torch.from_numpy(small.test_images), tuple(wide), (40.0, 50.0, 60.0))  # type: ignore[arg-type]
+        np.testing.assert_allclose(other, network()(pixels).softmax(dim=1), atol=1e-6)
+    assert np.abs(other - found).max() > 1e-3

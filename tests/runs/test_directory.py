@@ -13,10 +13,11 @@ import torch
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
-from fastcifar.model import ResNet
+from fastcifar.files import write_whole
+from fastcifar.models.resnet import ResNet
 from fastcifar.recipe import Model, Recipe, load_recipe
+from fastcifar.runs.directory import RunDirectory, default_path
 from fastcifar.training.log import EpochLog, Result
-from fastcifar.training.run_directory import RunDirectory, default_path, write_whole
 
 LOG = EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)
 RESULT = Result(0.5, 0.5, None, 1, 1.0, 2.0, 0.5)
@@ -114,7 +115,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "from fastcifar.training.run_directory import write_whole\n"
+        "from fastcifar.runs.directory import write_whole\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_whole(Path(sys.argv[1]), bytes(5000))\n"
     )

@@ -2,21 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
-from fastcifar.data.dataset import Dataset
-from fastcifar.model import ResNet
-from fastcifar.recipe import Model
-from fastcifar.training.evaluate import TestSet
-from fastcifar.training.predictions import (
+from fastcifar.runs.predictions import (
     accuracy_by_class,
     calibrate,
     confident_mistakes,
     confusion_matrix,
     precision_by_class,
-    predict_logits,
-    softmax,
     wilson,
 )
 
@@ -25,15 +18,6 @@ def saying(*answers: tuple[int, float]) -> NDArray[np.float32]:
     """Probabilities (n, 10): each answer's class has its probability, the other classes share the rest."""
     rows = [[p if k == answer else (1 - p) / 9 for k in range(10)] for answer, p in answers]
     return np.array(rows, np.float32)
-
-
-def test_softmax() -> None:
-    logits = np.array([[0.0] * 10, [1000.0] + [0.0] * 9, [np.log(3)] + [0.0] * 9], np.float32)
-    probabilities = softmax(logits)
-    assert probabilities.dtype == np.float32
-    assert probabilities[0] == pytest.approx([0.1] * 10)
-    assert probabilities[1] == pytest.approx([1.0] + [0.0] * 9)
-    assert probabilities[2] == pytest.approx([3 / 12] + [1 / 12] * 9)
 
 
 def test_confusion_matrix_has_the_true_class_in_rows() -> None:
@@ -86,18 +70,3 @@ def test_wilson_interval() -> None:
     assert low[:4] == pytest.approx([0.2553, 0.0624, 0.0, 0.0061], abs=5e-5)
     assert high[:4] == pytest.approx([0.3662, 0.1605, 0.1611, 0.1718], abs=5e-5)
     assert np.isnan([low[4], high[4]]).all()
-
-
-def test_logits_are_those_the_trainer_tests(small: Dataset, restored_rng: object) -> None:
-    torch.manual_seed(0)
-    model = ResNet(Model(width=4)).to(memory_format=torch.channels_last)
-    model.train()
-    logits = predict_logits(model, small.test_images, precision="float32")
-    assert model.training
-    assert (logits.shape, logits.dtype) == ((200, 10), np.float32)
-    tested = TestSet(small.test_images, small.test_labels, torch.device("cpu")).evaluate(
-        model, torch.autocast("cpu", enabled=False)
-    )
-    assert (logits.argmax(axis=1) == small.test_labels).mean() == pytest.approx(tested.accuracy)
-    chosen = softmax(logits)[np.arange(200), small.test_labels]
-    assert -np.log(chosen).mean() == pytest.approx(tested.loss, rel=1e-4)

@@ -4,14 +4,10 @@ After the DAWNBench network of David Page (myrtle.ai, "How to train your ResNet"
 residual block in layers 1 and 3 (6,575,370 parameters at width 64), and in layer 2 as well (7,756,554).
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
 from fastcifar.recipe import Model
-
-CLASSES = 10
 
 
 class ConvBlock(nn.Sequential):
@@ -47,9 +43,9 @@ class Layer(nn.Sequential):
 
 
 class ResNet(nn.Module):
-    """Images (B, 3, 32, 32), normalised, to logits (B, 10)."""
+    """Images (B, 3, 32, 32), normalised, to logits (B, classes)."""
 
-    def __init__(self, config: Model) -> None:
+    def __init__(self, config: Model, classes: int = 10) -> None:
         super().__init__()
         width, bias = config.width, config.conv_bias
         self.prep = ConvBlock(3, width, bias=bias)
@@ -57,7 +53,7 @@ class ResNet(nn.Module):
         self.layer2 = Layer(2 * width, 4 * width, residual=config.layer2_residual, bias=bias)
         self.layer3 = Layer(4 * width, 8 * width, residual=True, bias=bias)
         self.pool = nn.MaxPool2d(4)
-        self.head = nn.Linear(8 * width, CLASSES)
+        self.head = nn.Linear(8 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.prep(images)
@@ -66,33 +62,5 @@ class ResNet(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
-        """Class probabilities (B, 10) of normalised images (B, 3, 32, 32): the softmax of the logits."""
+        """Class probabilities (B, classes) of normalised images (B, 3, 32, 32): the softmax of the logits."""
         return self(images).softmax(dim=1)
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Number of trained values."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def describe(config: Model) -> str:
-    """Table of the network's layers, as torchinfo prints it: output shapes for one image, and parameters."""
-    import torchinfo
-
-    network = ResNet(config)
-    table = torchinfo.summary(
-        network,
-        (1, 3, 32, 32),
-        device="cpu",
-        verbose=0,
-        depth=4,
-        col_names=("output_size", "num_params"),
-        row_settings=("var_names",),
-    )
-    with torch.device("meta"):
-        other = ResNet(replace(config, layer2_residual=not config.layer2_residual))
-    return (
-        f"{table}\n{parameter_count(network):,} parameters; {parameter_count(other):,} "
-        f"with{'out' if config.layer2_residual else ''} a residual block in layer 2 "
-        f"(--model.{'no-' if config.layer2_residual else ''}layer2-residual)"
-    )

@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fastcifar.data.dataset import MEAN, STD
+from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError, RunError
-from fastcifar.model import ResNet
+from fastcifar.files import write_whole
 from fastcifar.training.evaluate import normalise
-from fastcifar.training.run_directory import write_whole
 
 Format = Literal["onnx", "torch-export"]
 CHECKED = 1000  # images
@@ -33,32 +32,40 @@ class Checked:
 
 
 class FromBytes(nn.Module):
-    """A network that takes uint8 images (B, 32, 32, 3), RGB, and normalises them itself; logits (B, 10)."""
+    """A network that takes uint8 images (B, 32, 32, 3), RGB, and normalises them itself; logits (B, classes)."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, mean: Channels, std: Channels) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", torch.tensor(MEAN))
-        self.register_buffer("std", torch.tensor(STD))
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(((images.float() - self.mean) / self.std).permute(0, 3, 1, 2))
 
 
-def export(model: ResNet, format: Format, path: Path, images: NDArray[np.uint8]) -> Checked:
-    """Write `model` to `path`: in, `images` uint8 (B, 32, 32, 3), any B from 1 on; out, `logits` float32 (B, 10).
+def export(
+    model: nn.Module,
+    format: Format,
+    path: Path,
+    images: NDArray[np.uint8],
+    *,
+    mean: Channels = MEAN,
+    std: Channels = STD,
+) -> Checked:
+    """Write `model` to `path`: in, `images` uint8 (B, 32, 32, 3), any B from 1 on; out, `logits` float32 (B, classes).
 
     What is to be written is first run, by ONNX Runtime or torch, on the first 1,000 of `images` (n, 32, 32, 3). Raises
     `RunError`, and leaves `path` as it was, if it disagrees with the network; `InputError` if a package is missing.
     """
     plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
-    network = FromBytes(plain).eval().requires_grad_(False)
+    network = FromBytes(plain, mean, std).eval().requires_grad_(False)
     make, reader = {"onnx": (_onnx, _onnx_reader), "torch-export": (_torch_export, _torch_reader)}[format]
     content = make(network)
-    checked = _check(reader(content), network.model, images[:CHECKED])
+    checked = _check(reader(content), lambda part: network.model(normalise(part, mean, std)), images[:CHECKED])
     write_whole(path, content)
     return checked
 
@@ -107,12 +114,14 @@ def _onnx_reader(content: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.flo
 
 @torch.inference_mode()
 def _check(
-    exported: Callable[[NDArray[np.uint8]], NDArray[np.float32]], model: nn.Module, images: NDArray[np.uint8]
+    exported: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    network: Callable[[Tensor], Tensor],
+    images: NDArray[np.uint8],
 ) -> Checked:
     difference = 0.0
     for part in (images[:1], images[1:]):  # two sizes of batch, since any must do
         if len(part):
-            wanted = model(normalise(torch.from_numpy(part))).numpy()
+            wanted = network(torch.from_numpy(part)).numpy()
             limit = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
             found = exported(part)
             furthest = float(np.abs(found - wanted).max())

@@ -9,11 +9,11 @@ import torch
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, RunError
-from fastcifar.model import ResNet
+from fastcifar.models.resnet import ResNet
 from fastcifar.recipe import Model
-from fastcifar.training import export as export_module
+from fastcifar.runs import export as export_module
+from fastcifar.runs.export import FromBytes, export, require_packages
 from fastcifar.training.evaluate import normalise
-from fastcifar.training.export import export, require_packages
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_file_that_disagrees_is_not_written(
     if name == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    monkeypatch.setattr(export_module, "MEAN", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(export_module, "FromBytes", lambda model, mean, std: FromBytes(model, (0.0, 0.0, 0.0), std))
     (tmp_path / "a").write_bytes(b"old")
     with pytest.raises(RunError, match=r"off by .*: nothing was written"):
         export(network, name, tmp_path / "a", small.test_images)  # type: ignore[arg-type]
@@ -74,8 +74,13 @@ def test_a_file_that_disagrees_is_not_written(
 
 
 def test_a_logit_that_is_not_a_number_disagrees(small: Dataset, network: ResNet) -> None:
+    def by_network(images: torch.Tensor) -> torch.Tensor:
+        return network(normalise(images))
+
     with pytest.raises(RunError, match="off by nan"):
-        export_module._check(lambda images: np.full((len(images), 10), np.nan, np.float32), network, small.test_images)
+        export_module._check(
+            lambda images: np.full((len(images), 10), np.nan, np.float32), by_network, small.test_images
+        )
 
 
 def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from finished import CPU, RECIPE, dataset, finished_run
+from same import assert_same
 
 import fastcifar
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
-from fastcifar.recipe import Schedule, to_toml
+from fastcifar.recipe import to_toml
+from fastcifar.runs.api import RunObserver, Start, Trained
+from fastcifar.training.log import EpochLog
 
 
 def test_train_then_load(small: Dataset) -> None:
@@ -43,8 +46,7 @@ def test_train_without_a_folder_writes_nothing(tmp_path: Path, monkeypatch: pyte
     recipe.write_text(to_toml(replace(RECIPE.with_epochs(1), limit_train=128, limit_test=20)))
     images = dataset().limited(128, 20)  # before a relative $FASTCIFAR_DATA leads elsewhere
     monkeypatch.chdir(place)
-    monkeypatch.setattr("fastcifar.runs.load_dataset", lambda recipe, data: images)
-    trained = fastcifar.train(recipe, execution=CPU)
+    trained = fastcifar.train(recipe, execution=CPU, dataset=images)
     assert len(trained.log) == 1
     assert not list(place.iterdir())
 
@@ -57,18 +59,42 @@ def test_train_refuses_a_folder_in_use(tmp_path: Path) -> None:
         fastcifar.train("nothing")
 
 
-def test_find_lr_finds_what_train_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And `with_rates` then gives the recipe that `train` says it trained."""
-    images = dataset()
-    monkeypatch.setattr("fastcifar.runs.load_dataset", lambda recipe, data: images)
-    recipe = replace(RECIPE.with_epochs(1), batch_size=30, schedule=Schedule("find", "find", peak_epoch=0.5))
-    toml = tmp_path / "mine.toml"
-    toml.write_text(to_toml(recipe))
-    found = fastcifar.find_lr(toml, execution=CPU)
-    fastcifar.train(recipe, execution=CPU, out=tmp_path / "run")
+def test_find_lr_finds_what_train_does(tmp_path: Path) -> None:
+    """And what then is trained is, bit for bit, the recipe with these numbers in it."""
+    recipe = replace(RECIPE.with_epochs(1), batch_size=30)
+    found = fastcifar.find_lr(recipe, execution=CPU, dataset=dataset())
+    trained = fastcifar.train(recipe, execution=CPU, dataset=dataset(), find_lr=True, out=tmp_path / "run")
+    assert trained.found == found
+    assert trained.recipe == recipe.with_rates(min_lr=found.min_lr, max_lr=found.max_lr)
     said = json.loads((tmp_path / "run" / "run.json").read_text())
     assert {**said["lr_range"], "seconds": found.seconds} == found.note()
-    assert said["recipe"] == asdict(recipe.with_rates(min_lr=found.min_lr, max_lr=found.max_lr))
+    assert said["recipe"] == asdict(trained.recipe)
+    assert trained.setup_seconds > trained.found.seconds
+    plain = fastcifar.train(trained.recipe, execution=CPU, dataset=dataset())
+    assert plain.found is None
+    assert_same(plain.model.state_dict(), trained.model.state_dict())
+
+
+def test_observers_are_told_in_order() -> None:
+    told: list[object] = []
+
+    class Watcher(RunObserver):
+        def start(self, about: Start) -> None:
+            told.append((about.name, about.trainer.state.step, about.found))
+
+        def step(self, epoch: int, step: int) -> None:
+            told.append((epoch, step))
+
+        def epoch(self, log: EpochLog) -> None:
+            told.append(log.epoch)
+
+        def finish(self, trained: Trained) -> None:
+            told.append(trained.final_accuracy)
+
+    trained = fastcifar.train(
+        RECIPE.with_epochs(1), name="mine", execution=CPU, dataset=dataset(), observers=[Watcher()]
+    )
+    assert told == [("mine", 0, None), (1, 1), (1, 2), (1, 3), 1, trained.final_accuracy]
 
 
 @pytest.mark.parametrize("images", [torch.rand(2, 32, 32, 3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)])
@@ -77,8 +103,13 @@ def test_normalise_refuses_what_would_give_wrong_answers(images: torch.Tensor) -
         fastcifar.normalise(images)
 
 
-def test_what_waits_for_torch() -> None:
-    """Neither the package nor the command line's modules import it before it is needed."""
-    script = "import sys, fastcifar, fastcifar.cli_runs; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-    assert all(callable(getattr(fastcifar, name)) for name in fastcifar.__all__)
+def test_the_api_is_named_and_waits_for_torch() -> None:
+    """Neither the package nor a look at its names imports it."""
+    script = "import sys, fastcifar; print(*dir(fastcifar)); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    names = {"Dataset", "Execution", "Recipe", "find_lr", "load", "load_cifar10", "loader", "normalise", "train"}
+    assert set(done.stdout.split()) == names | {"__version__"} == {*fastcifar.__all__, "__version__"}
+    assert all(callable(getattr(fastcifar, name)) for name in names)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = fastcifar.trian

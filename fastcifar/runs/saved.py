@@ -3,26 +3,61 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from torch import Tensor, nn
 
-from fastcifar.errors import InputError
-from fastcifar.model import ResNet
+from fastcifar import models
+from fastcifar.data.dataset import MEAN, STD, Channels
+from fastcifar.errors import InputError, complaint
 from fastcifar.recipe import Recipe, validated
-from fastcifar.training.step import DTYPES
+from fastcifar.training.log import EpochLog
 
-FORMAT = 1
 LARGEST = 2**20  # bytes of run.json, which has a few thousand
 
-# A run does not keep its class names; these are the data sets' own, in the order of their labels.
+# Runs of the first versions did not keep their class names; these are the data sets' own, in the order of their labels.
 CLASS_NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     "synthetic": tuple(f"pattern-{label}" for label in range(10)),
 }
+
+
+class _Part(BaseModel):
+    """What is relied on is checked; what else a run says of itself is kept as it is."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+
+class _Data(_Part):
+    name: str
+    train_images: int
+    test_images: int
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000, strict=False)] | None = None
+    mean: Annotated[Channels, Field(strict=False)] = MEAN
+    std: Annotated[Channels, Field(strict=False)] = STD
+
+
+class _Execution(_Part):
+    precision: Literal["float32", "bfloat16", "float16"]
+
+
+class _Result(_Part):
+    final_accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+class _Run(_Part):
+    """run.json of a finished run."""
+
+    format: Literal[1]
+    recipe_name: str
+    recipe: dict[str, Any]
+    execution: _Execution
+    dataset: _Data
+    result: _Result
 
 
 @dataclass(frozen=True)
@@ -36,8 +71,10 @@ class Saved:
     """In which it was trained and tested: float32, bfloat16 or float16."""
     final_accuracy: float
     classes: tuple[str, ...]
+    mean: Channels
+    std: Channels
     run: dict[str, Any]
-    model: ResNet
+    model: nn.Module
 
 
 def open_run(path: str | Path) -> Saved:
@@ -48,35 +85,45 @@ def open_run(path: str | Path) -> Saved:
     """
     path = Path(path)
     file = path / "run.json"
-    run = _read_json(path, file)
-
-    def refuse(field: str, complaint: str) -> NoReturn:
-        raise InputError(f"{file}: {field}: {complaint}")
-
-    if run.get("format") != FORMAT:
-        refuse("format", f"{_short(run.get('format'))} is unknown; this fastcifar reads {FORMAT}")
-    if run.get("status") != "finished":
-        status = run.get("status")
-        raise InputError(f"{path}: the run is not finished ({_short(status)}), so it has no final weights")
-    for field, kind in (("recipe_name", str), ("recipe", dict), ("execution", dict), ("result", dict)):
-        if not isinstance(run.get(field), kind):
-            refuse(field, f"missing, or not what a run writes: {_short(run.get(field))}")
-    recipe = validated(run["recipe"], prefix=f"{file}: recipe.")
-    precision, accuracy = run["execution"].get("precision"), run["result"].get("final_accuracy")
-    if not isinstance(precision, str) or precision not in DTYPES:
-        refuse("execution.precision", f"{_short(precision)} is none of {', '.join(DTYPES)}")
-    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
-        refuse("result.final_accuracy", f"{_short(accuracy)} is not between 0 and 1")
+    values = _read_json(path, file)
+    if (status := values.get("status")) != "finished":
+        raise InputError(f"{path}: the run is not finished ({ascii(status)[:60]}), so it has no final weights")
+    try:
+        run = _Run.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{file}: {complaint(error)}") from error
+    recipe = validated(run.recipe, prefix=f"{file}: recipe.")
+    classes = run.dataset.classes or CLASS_NAMES[recipe.dataset]
     return Saved(
         path=path,
-        name=run["recipe_name"],
+        name=run.recipe_name,
         recipe=recipe,
-        precision=precision,
-        final_accuracy=float(accuracy),
-        classes=CLASS_NAMES[recipe.dataset],
-        run=run,
-        model=_network(recipe, run["recipe"], path / "model.safetensors"),
+        precision=run.execution.precision,
+        final_accuracy=run.result.final_accuracy,
+        classes=classes,
+        mean=run.dataset.mean,
+        std=run.dataset.std,
+        run=values,
+        model=_network(recipe, len(classes), run.recipe, path / "model.safetensors"),
     )
+
+
+def read_log(saved: Saved) -> list[EpochLog]:
+    """The epochs of a run, from its events.jsonl. Raises `InputError` where they are not as a run writes them."""
+    file = saved.path / "events.jsonl"
+    log, epochs = [], TypeAdapter(EpochLog)
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            log.append(epochs.validate_json(line))
+        except ValidationError as error:
+            raise InputError(f"{file}: line {number} is not an epoch as a run writes it: {complaint(error)}") from error
+    if not log:
+        raise InputError(f"{file}: no epoch in it, although the run is finished")
+    return log
 
 
 def _read_json(path: Path, file: Path) -> dict[str, Any]:
@@ -87,21 +134,17 @@ def _read_json(path: Path, file: Path) -> dict[str, Any]:
             raise InputError(f"{path}: not a run directory: there is no run.json in it")
         if file.stat().st_size > LARGEST:
             raise InputError(f"{file}: more than a mebibyte: not what a run writes")
-        run = json.loads(file.read_bytes())
+        return TypeAdapter(dict[str, Any]).validate_json(file.read_bytes())
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        complaint = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise InputError(f"{file}: not a JSON file: {complaint}") from error
-    if not isinstance(run, dict):
-        raise InputError(f"{file}: a JSON object is needed, not {_short(run)}")
-    return run
+    except ValidationError as error:
+        raise InputError(f"{file}: {complaint(error)}") from error
 
 
-def _network(recipe: Recipe, written: dict[str, Any], file: Path) -> ResNet:
+def _network(recipe: Recipe, classes: int, written: dict[str, Any], file: Path) -> nn.Module:
     """The network of `recipe` with the weights of `file`; `written` is the recipe as run.json has it."""
     with torch.device("meta"):  # no random weights are drawn, and a width that is a lie takes no memory
-        model = ResNet(recipe.model)
+        model = models.build(recipe.model, classes)
     wanted = model.state_dict()
     try:
         with safetensors.safe_open(file, "pt") as weights:

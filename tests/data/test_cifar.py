@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from fastcifar.data import cifar10 as module
-from fastcifar.data.cifar10 import find_cifar10, load_cifar10, locate_cifar10, verify
+from fastcifar.data import cifar as module
+from fastcifar.data.cifar import find_cifar10, load_cifar10, locate_cifar10, verify
 from fastcifar.data.dataset import MEAN, STD, Dataset
 from fastcifar.errors import InputError
 

@@ -5,7 +5,8 @@ import torch
 import torchinfo
 from torch import nn
 
-from fastcifar.model import ResNet, describe, parameter_count
+from fastcifar.models import build, parameter_count
+from fastcifar.models.resnet import ResNet
 from fastcifar.recipe import Model
 
 # The reference's table: kind, output shape, parameters.
@@ -84,7 +85,7 @@ def test_predict_gives_probabilities() -> None:
     assert torch.equal(probabilities.argmax(1), network(images).argmax(1))
 
 
-def test_description_names_both_forms() -> None:
-    text = describe(Model())
-    assert "Total params: 6,575,370" in text
-    assert "7,756,554 with a residual block in layer 2 (--model.layer2-residual)" in text
+def test_built_for_another_number_of_classes() -> None:
+    network = build(Model(width=4), 7)
+    assert isinstance(network, ResNet)
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 7)

@@ -1,0 +1,40 @@
+"""The one-cycle learning rate, as a function of the step."""
+
+import math
+from collections.abc import Callable
+
+from fastcifar.recipe import Schedule
+
+
+def one_cycle(schedule: Schedule, *, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate of step k, from 0: min_lr, up to max_lr at the last step of `peak_epoch`, min_lr at the last.
+
+    No annihilation phase below min_lr. The same numbers, to the bit, as torch's OneCycleLR, which keeps a state of its
+    own and divides by zero at a rise of a single step; such a rise is left out, and a cycle of one step is its peak.
+    """
+    last = epochs * steps_per_epoch - 1
+    share = schedule.peak_epoch / epochs  # of the cycle: its rise
+    if last == 0 or round(share * (last + 1), 6) == 1:
+        share = 0.0
+    peak = float(share * (last + 1)) - 1  # the step of the highest rate; -1 without a rise
+    high = schedule.max_lr
+    # OneCycleLR is given the ratio of the two, and divides by it.
+    low = high / (high / schedule.min_lr) if schedule.min_lr else 0.0
+    between = _cosine if schedule.shape == "cosine" else _linear
+
+    def rate(step: int) -> float:
+        if last == 0:
+            return high
+        if step <= peak:
+            return between(low, high, step / peak)
+        return between(high, low, (step - peak) / (last - peak))
+
+    return rate
+
+
+def _linear(start: float, end: float, share: float) -> float:
+    return (end - start) * share + start
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)

@@ -1,0 +1,179 @@
+"""Runs from Python and from the command line: find their learning rates, train one, load one."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fastcifar.bench.environment import environment
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.load import load_dataset
+from fastcifar.execution import Execution, resolve
+from fastcifar.recipe import Recipe, load_recipe
+from fastcifar.runs.directory import RunDirectory
+from fastcifar.runs.saved import open_run
+from fastcifar.training.log import EpochLog, Observer, Result
+from fastcifar.training.lr_finder import LrRange
+from fastcifar.training.lr_finder import find_lr as range_test
+from fastcifar.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is going to be trained, how and where; `found`: what a range test found; `notes`: lines for a person."""
+
+    name: str
+    trainer: Trainer
+    dataset: Dataset
+    execution: Execution
+    environment: dict[str, Any]
+    found: LrRange | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Trained(Result):
+    """A result with the network it is about, in evaluation mode on the device it was trained on, and every epoch.
+
+    `recipe` has the learning rates that were trained with, `found` the range test that chose them if there was one,
+    `path` the run directory if it was kept.
+    """
+
+    model: nn.Module
+    log: tuple[EpochLog, ...]
+    recipe: Recipe
+    dataset: Dataset
+    found: LrRange | None
+    path: Path | None
+
+
+class RunObserver(Observer):
+    """An observer who is told of a run's start and end too."""
+
+    def start(self, about: Start) -> None:
+        """All is set up; the first step comes next."""
+
+    def finish(self, trained: Trained) -> None:
+        """The run is over, and kept if it is to be."""
+
+
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    name: str | None = None,
+    execution: Execution | None = None,
+    data: str | Path | None = None,
+    dataset: Dataset | None = None,
+    out: str | Path | None = None,
+    find_lr: bool = False,
+    observers: Sequence[Observer] = (),
+    since: float | None = None,
+) -> Trained:
+    """Train `recipe` (a `Recipe`, a name that ships such as "laptop", or a TOML file), testing after every epoch.
+
+    `execution` is by default what this machine does fastest. The images are `dataset`, else the recipe's; CIFAR-10 is
+    looked for in `data`, see `load_cifar10`. With `find_lr` a learning-rate range test comes first, whose LRMIN and
+    LRMAX take the place of the recipe's. With `out`, a new or empty folder, the run is kept there as `fastcifar train`
+    does, for `load`, under `name` (by default that of the recipe); without, nothing is written. `observers` are told of
+    every step and epoch, and a `RunObserver` of start and end, such as `fastcifar.report.tensorboard.TensorBoard`.
+    The wall_seconds kept count from `since` (Unix time), by default from now.
+
+    Raises `InputError` at a recipe, device, data or folder that will not do, `RunError` at a loss that is not finite.
+    """
+    since = time.time() if since is None else since
+    named, recipe = _named(recipe)
+    name = name or named
+    resolved, notes = resolve(execution or Execution())
+    log = _Log()
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(RunDirectory(Path(out))) if out is not None else None
+        dataset = load_dataset(recipe, None if data is None else Path(data)) if dataset is None else dataset
+        trainer = Trainer(recipe, dataset, resolved)
+        found = _found(trainer) if find_lr else None
+        about = Start(name, trainer, dataset, resolved, environment(resolved.device), found, notes)
+        watching = [one for one in observers if isinstance(one, RunObserver)]
+        if directory:
+            directory.start(
+                recipe_name=name,
+                recipe=trainer.recipe,
+                execution=resolved,
+                dataset=dataset,
+                environment=about.environment,
+                lr_range=found.note() if found else None,
+            )
+        for observer in watching:
+            observer.start(about)
+        result = trainer.run([*([directory] if directory else []), log, *observers])
+        if directory:
+            directory.finish(result, trainer.model, time.time() - since)
+        trained = Trained(
+            **vars(result),
+            model=trainer.model.eval(),
+            log=tuple(log.epochs),
+            recipe=trainer.recipe,
+            dataset=dataset,
+            found=found,
+            path=directory.path if directory else None,
+        )
+        for observer in watching:
+            observer.finish(trained)
+    return trained
+
+
+def _found(trainer: Trainer) -> LrRange:
+    """The range test's result, which `trainer` now has in its recipe, the test's seconds in its setup_seconds."""
+    found = range_test(trainer)
+    before = trainer.setup_seconds + found.seconds
+    trainer.restart(trainer.recipe.with_rates(min_lr=found.min_lr, max_lr=found.max_lr))
+    trainer.setup_seconds += before
+    return found
+
+
+def find_lr(
+    recipe: Recipe | str | Path,
+    *,
+    execution: Execution | None = None,
+    data: str | Path | None = None,
+    dataset: Dataset | None = None,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> LrRange:
+    """A learning-rate range test of `recipe`, as `fastcifar find-lr` does it: LRMIN, LRMAX and the loss of every step.
+
+    `recipe.with_rates(min_lr=..., max_lr=...)` puts them into a recipe; `train(..., find_lr=True)` does both. The
+    arguments are those of `train`; `progress` is told each step and how many there are at most. Raises `InputError` as
+    `train` does, and `RunError` where the loss does not fall.
+    """
+    _, recipe = _named(recipe)
+    resolved, _ = resolve(execution or Execution())
+    dataset = load_dataset(recipe, None if data is None else Path(data)) if dataset is None else dataset
+    return range_test(Trainer(recipe, dataset, resolved), progress=progress)
+
+
+def load(run: str | Path) -> nn.Module:
+    """The network of a finished run directory: float32, on the CPU, channels_last, in evaluation mode.
+
+    It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits (B, 10); its
+    `predict` gives probabilities. Nothing is unpickled. Raises `InputError`, one line, where `run` is no finished run
+    directory or is damaged.
+    """
+    return open_run(run).model
+
+
+def _named(recipe: Recipe | str | Path) -> tuple[str, Recipe]:
+    if isinstance(recipe, Recipe):
+        return "recipe", recipe
+    return Path(recipe).stem, load_recipe(str(recipe))
+
+
+class _Log(Observer):
+    """Keeps the epochs."""
+
+    def __init__(self) -> None:
+        self.epochs: list[EpochLog] = []
+
+    def epoch(self, log: EpochLog) -> None:
+        self.epochs.append(log)

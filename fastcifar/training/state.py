@@ -1,0 +1,101 @@
+"""All that a run's future depends on, and the two verbs on it: capture, and restore into the same tensors."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TrainState:
+    """The state of a run: network, optimizers, gradient scaler, random generators, where in the epochs it is.
+
+    `epoch`: how many are finished; `step`: how many steps of the next one are taken; `losses` (steps of an epoch,)
+    float32 and `correct` () int64: its running sums, on the device. What is to be kept, put back or begun anew goes
+    through here, and nothing else lists state.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        scaler: torch.amp.GradScaler,
+        *,
+        device: torch.device,
+        steps_per_epoch: int,
+    ) -> None:
+        self.network, self.optimizers, self.scaler = network, optimizers, scaler
+        self._device = device
+        self.epoch = self.step = 0
+        self.losses = torch.zeros(steps_per_epoch, device=device)
+        self.correct = torch.zeros((), device=device, dtype=torch.int64)
+
+    def begin_epoch(self, finished: int) -> None:
+        """`finished` epochs are over: the sums of the next one are zero."""
+        self.epoch, self.step = finished, 0
+        self.losses.zero_()
+        self.correct.zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, nested: the live tensors, and besides them only what JSON can hold."""
+        return {
+            "network": self.network.state_dict(),
+            "training": self.network.training,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "generators": _generators(self._device),
+            "epoch": self.epoch,
+            "step": self.step,
+            "losses": self.losses,
+            "correct": self.correct,
+        }
+
+    def capture(self) -> dict[str, Any]:
+        """A copy of `state_dict`, which training does not change."""
+        return copy.deepcopy(self.state_dict())
+
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Be again as captured, bit for bit, in the present tensors, whose addresses CUDA graphs hold.
+
+        What an optimizer keeps of a parameter and did not keep then, it forgets; gradients are dropped.
+        """
+        self.network.load_state_dict(captured["network"])
+        self.network.train(captured["training"])
+        for optimizer, kept in zip(self.optimizers, captured["optimizers"], strict=True):
+            _restore_optimizer(optimizer, kept)
+        self.scaler.load_state_dict(captured["scaler"])
+        torch.set_rng_state(captured["generators"]["cpu"])
+        if "cuda" in captured["generators"]:
+            torch.cuda.set_rng_state(captured["generators"]["cuda"], self._device)
+        self.epoch, self.step = captured["epoch"], captured["step"]
+        self.losses.copy_(captured["losses"])
+        self.correct.copy_(captured["correct"])
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Whatever is trained inside leaves no trace, also where it raises."""
+        captured = self.capture()
+        try:
+            yield
+        finally:
+            self.restore(captured)
+
+
+def _generators(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> None:
+    before = {parameter: dict(values) for parameter, values in optimizer.state.items()}
+    optimizer.zero_grad(set_to_none=True)
+    optimizer.load_state_dict(kept)  # into new tensors
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            place = before.get(parameter, {}).get(name)
+            if isinstance(place, Tensor) and isinstance(value, Tensor) and place.shape == value.shape:
+                values[name] = place.copy_(value)

@@ -1,0 +1,97 @@
+"""One cycle: from min_lr up to max_lr at the end of the peak epoch, and back to min_lr."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.optim.lr_scheduler import OneCycleLR
+
+from fastcifar.optim import set_rates
+from fastcifar.optim.schedule import one_cycle
+from fastcifar.recipe import Schedule, load_recipe
+
+
+def rates(schedule: Schedule, epochs: int, steps_per_epoch: int) -> list[float]:
+    rate = one_cycle(schedule, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    return [rate(step) for step in range(epochs * steps_per_epoch)]
+
+
+def test_the_seed_cycle() -> None:
+    lr = rates(Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=5), epochs=24, steps_per_epoch=98)
+    assert lr[0] == pytest.approx(0.001)
+    assert int(np.argmax(lr)) == 5 * 98 - 1
+    assert max(lr) == pytest.approx(0.01)
+    assert lr[-1] == pytest.approx(0.001)
+    np.testing.assert_allclose(np.diff(lr[: 5 * 98]), np.diff(lr)[0])
+
+
+def test_cosine() -> None:
+    lr = rates(Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=2, shape="cosine"), epochs=4, steps_per_epoch=50)
+    expected = (1 - np.cos(np.pi * np.arange(100) / 99)) / 2
+    np.testing.assert_allclose(lr[:100], expected, atol=1e-9)
+    assert lr[-1] == pytest.approx(0)
+
+
+@given(
+    epochs=st.integers(1, 6),
+    steps=st.integers(1, 12),
+    peak=st.floats(0, 1),
+    low=st.sampled_from([0.0, 0.001]),
+    shape=st.sampled_from(["linear", "cosine"]),
+)
+def test_every_cycle_stays_between_its_ends(epochs: int, steps: int, peak: float, low: float, shape: str) -> None:
+    schedule = Schedule(min_lr=low, max_lr=0.01, peak_epoch=peak * epochs, shape=shape)  # type: ignore[arg-type]
+    lr = rates(schedule, epochs, steps)
+    assert min(lr) >= low - 1e-9
+    assert max(lr) <= 0.01 + 1e-9
+    if epochs * steps > 1 and round(peak * epochs * steps, 6) != 1:
+        assert lr == by_torch(schedule, epochs, steps)
+
+
+def by_torch(schedule: Schedule, epochs: int, steps_per_epoch: int) -> list[float]:
+    """The rates of torch's OneCycleLR."""
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], betas=(0.9, 0.999))
+    cycle = OneCycleLR(
+        optimizer,
+        max_lr=schedule.max_lr,
+        total_steps=epochs * steps_per_epoch,
+        pct_start=schedule.peak_epoch / epochs,
+        anneal_strategy="cos" if schedule.shape == "cosine" else "linear",
+        cycle_momentum=False,
+        div_factor=schedule.max_lr / schedule.min_lr if schedule.min_lr else float("inf"),
+        final_div_factor=1.0,
+    )
+    out = [float(cycle.get_last_lr()[0])]
+    for _ in range(1, epochs * steps_per_epoch):
+        optimizer.step()
+        cycle.step()
+        out.append(float(cycle.get_last_lr()[0]))
+    return out
+
+
+@pytest.mark.parametrize("name", ["seed", "laptop"])
+def test_the_shipped_cycles_are_torchs_to_the_bit(name: str) -> None:
+    recipe = load_recipe(name)
+    steps = -(-50_000 // recipe.batch_size)
+    assert rates(recipe.schedule, recipe.epochs, steps) == by_torch(recipe.schedule, recipe.epochs, steps)
+
+
+def test_groups_keep_their_proportion() -> None:
+    """A group whose initial rate is max_lr gets the schedule's numbers to the bit; another one's scale with it."""
+    weights = [torch.zeros(1, requires_grad=True) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": weights[:1], "lr": 0.3}, {"params": weights[1:], "lr": 0.1}])
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    set_rates([optimizer], 0.017, max_lr=0.3)
+    assert optimizer.param_groups[0]["lr"] == 0.017
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.017 / 3)
+
+
+def test_a_cycle_of_one_step_is_its_peak() -> None:
+    assert rates(Schedule(min_lr=0.0, max_lr=0.01, peak_epoch=0.25), epochs=1, steps_per_epoch=1) == [0.01]
+
+
+def test_a_rise_of_one_step() -> None:
+    lr = rates(Schedule(min_lr=0.0, max_lr=0.01, peak_epoch=0.25), epochs=1, steps_per_epoch=4)
+    assert all(np.isfinite(lr))
