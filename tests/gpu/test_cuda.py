@@ -13,16 +13,19 @@ import torch._dynamo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_loader import augmentations, numpy_images
+from same import assert_same
 
 import fastcifar
-from fastcifar.cli import main
+from fastcifar.bench.environment import environment
+from fastcifar.bench.profile import profile_training
+from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import LOADERS, open_loader
 from fastcifar.data.plan import draw_plan
 from fastcifar.data.synthetic import synthetic
-from fastcifar.execution import Execution, resolve
+from fastcifar.execution import Execution, has_gpu, resolve
 from fastcifar.recipe import Augmentation, Model, Recipe, Schedule
-from fastcifar.training.log import EpochLog
+from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -116,12 +119,9 @@ def test_batches_in_flight_are_not_overwritten() -> None:
     assert torch.equal(torch.cat(sums).cpu(), expected)
 
 
-class Losses:
+class Losses(Observer):
     def __init__(self) -> None:
         self.logs: list[EpochLog] = []
-
-    def step(self, epoch: int, step: int) -> None:
-        pass
 
     def epoch(self, log: EpochLog) -> None:
         self.logs.append(log)
@@ -155,12 +155,11 @@ def test_half_precision_gives_about_the_same_losses(small: Dataset, gentle: Reci
 def test_warm_up_leaves_no_trace(small: Dataset, gentle: Recipe) -> None:
     execution, _ = resolve(Execution())
     trainer = Trainer(gentle, small, execution)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    generator = torch.cuda.get_rng_state()
-    trainer.warm_up(steps=3)
-    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
-    assert trainer.optimizer.state_dict()["state"] == {}
-    assert torch.equal(torch.cuda.get_rng_state(), generator)
+    for _ in range(2):  # the optimizer has nothing to be put back at first, and something after an epoch
+        before = trainer.state.capture()
+        trainer.warm_up(steps=3)
+        assert_same(trainer.state.state_dict(), before)
+        trainer.train_epoch()
 
 
 def test_auto_learns_on_the_gpu(small: Dataset) -> None:
@@ -177,7 +176,7 @@ def test_a_restarted_trainer_is_a_new_one(small: Dataset, gentle: Recipe, mode: 
     execution = replace(EAGER, compile=mode)  # type: ignore[arg-type]
     again = Trainer(gentle, small, execution)
     again.run()
-    again.restart(7)
+    again.restart(replace(gentle, seed=7))
     new = Trainer(replace(gentle, seed=7), small, execution)
     for name, value in new.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
@@ -193,18 +192,15 @@ def test_a_restarted_trainer_is_a_new_one(small: Dataset, gentle: Recipe, mode: 
 def test_a_range_test_leaves_no_trace(small: Dataset, gentle: Recipe, precision: str, mode: str) -> None:
     execution = Execution("cuda", "dali", precision, mode)  # type: ignore[arg-type]
     trainer = Trainer(gentle, small, execution)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    generator = torch.cuda.get_rng_state()
+    before = trainer.state.capture()
     rates = [1e-5, 1e-4, 1e-3, 1e-2]
     losses = trainer.losses_at(rates, stop=lambda loss: False)
     assert trainer.losses_at(rates, stop=lambda loss: False) == pytest.approx(losses, rel=0.02)
     assert len(set(losses)) == len(rates)
-    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
-    assert trainer.optimizer.state_dict()["state"] == {}
-    assert torch.equal(torch.cuda.get_rng_state(), generator)
+    assert_same(trainer.state.state_dict(), before)
 
 
-class Strict:
+class Strict(Observer):
     """Has torch refuse whatever makes the host wait for the device, from the second step to the last."""
 
     def __init__(self, steps: int) -> None:
@@ -212,9 +208,6 @@ class Strict:
 
     def step(self, epoch: int, step: int) -> None:
         torch.cuda.set_sync_debug_mode("error" if 1 < step < self._steps else "default")
-
-    def epoch(self, log: EpochLog) -> None:
-        pass
 
 
 @pytest.fixture
@@ -228,8 +221,8 @@ def no_debugging() -> Iterator[None]:
 def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str, no_debugging: None) -> None:
     execution = Execution("cuda", loader, precision, "reduce-overhead")  # type: ignore[arg-type]
     trainer = Trainer(gentle, synthetic(1200, 100), execution)
-    trainer.train_epoch(1)
-    trainer.train_epoch(2, [Strict(trainer.steps_per_epoch)])
+    trainer.train_epoch()
+    trainer.train_epoch([Strict(trainer.steps_per_epoch)])
 
 
 @pytest.mark.parametrize("loader", LOADERS)
@@ -237,11 +230,28 @@ def test_memory_does_not_grow(small: Dataset, gentle: Recipe, loader: str) -> No
     execution, _ = resolve(Execution(loader=loader))  # type: ignore[arg-type]
     trainer = Trainer(gentle.with_epochs(4), small, execution)
     used = []
-    for epoch in (1, 2, 3, 4):
-        trainer.train_epoch(epoch)
+    for _ in range(4):
+        trainer.train_epoch()
         gc.collect()
         used.append(torch.cuda.memory_allocated())
     assert used[3] <= used[1] + 2**20
+
+
+def test_a_profile_is_of_the_gpus_kernels(gentle: Recipe) -> None:
+    found = profile_training(gentle, synthetic(2560, 100), resolve(Execution())[0], steps=5)
+    calls = ("aten::", "cudaLaunch", "cudaGraph", "cudaMemcpy", "cuLaunch")  # of the host
+    assert not [kernel.name for kernel in found.kernels if kernel.name.startswith(calls)]
+    assert 0 < found.matmul_share < 1
+    # What ran at once on two streams is busy once; the sums of kernels count it twice.
+    assert 0 < found.busy_seconds <= sum(kernel.seconds for kernel in found.kernels) * (1 + 1e-6)
+    assert found.busy_seconds < 1.2 * found.profiled_step_seconds
+
+
+def test_the_environment_says_what_is_used() -> None:
+    assert has_gpu()
+    assert environment("cuda")["gpus"] == 1
+    assert environment("cuda")["gpu"] == torch.cuda.get_device_name()
+    assert (environment("cpu")["gpu"], environment("cpu")["gpus"]) == (None, 0)
 
 
 TOY = ["--width", "16", "--batch-size", "128", "--limit-train", "640", "--limit-test", "300", "--epochs", "2"]

@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,19 @@ import fastcifar
 from fastcifar.execution import compiler
 
 
-def environment() -> dict[str, Any]:
+def environment(device: str | None = None) -> dict[str, Any]:
     """GPU, driver, CPU, memory, operating system, versions, compiler and git commit; None where there is none.
 
+    `gpu` and `gpus` are what a run on `device` uses: one GPU on cuda, none on cpu; without a `device`, what is there.
     `memory_gib` are GiB; nothing in it names a person, a host or a folder.
     """
+    on_gpu = device != "cpu" and torch.cuda.is_available()
     return {
         "fastcifar": fastcifar.__version__,
         **_git(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "gpus": torch.cuda.device_count(),
-        **_nvml(),
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
+        "gpus": (1 if device else torch.cuda.device_count()) if on_gpu else 0,
+        **_nvml(on_gpu),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "torch": torch.__version__,
@@ -44,9 +45,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def wall_seconds() -> float:
-    """Seconds since this process began."""
-    return time.time() - psutil.Process().create_time()
+def process_start() -> float:
+    """Unix time at which this process began."""
+    return psutil.Process().create_time()
 
 
 def _version(*packages: str) -> str | None:
@@ -58,8 +59,8 @@ def _version(*packages: str) -> str | None:
     return None
 
 
-def _nvml() -> dict[str, Any]:
-    """The driver, and the watts the first GPU may draw; None where NVML is not there or does not say."""
+def _nvml(on_gpu: bool) -> dict[str, Any]:
+    """The driver, and, `on_gpu`, the watts the first GPU may draw; None where NVML is not there or does not say."""
     found: dict[str, Any] = {"gpu_power_limit_watts": None, "driver": None}
     try:
         pynvml.nvmlInit()
@@ -67,7 +68,7 @@ def _nvml() -> dict[str, Any]:
         return found
     try:
         found["driver"] = pynvml.nvmlSystemGetDriverVersion()
-        if torch.cuda.is_available():
+        if on_gpu:
             gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
             found["gpu_power_limit_watts"] = pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000
     except pynvml.NVMLError:

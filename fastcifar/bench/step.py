@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from fastcifar.bench.throughput import Candidate, Measurement, in_turn, matmul_candidate, repeated
 from fastcifar.execution import Execution, compiler, resolve
-from fastcifar.measure.throughput import Candidate, Measurement, in_turn, matmul_candidate, repeated
-from fastcifar.model import ResNet
+from fastcifar.models import build
 from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
 from fastcifar.training.step import DTYPES, TrainingStep
@@ -21,6 +22,7 @@ PLAIN = "eager-float32-nchw"  # PyTorch as it comes
 def bench_step(
     model: Model,
     *,
+    classes: int,
     device: torch.device,
     batch_size: int = 512,
     blocks: int = 7,
@@ -48,7 +50,7 @@ def bench_step(
         or (compiled, precision, layout) == ("off", "float32", "nchw")
         or (layout == "channels_last" and (compiled == "off" or precision == chosen.precision))
     ]
-    flops = flops_per_image(model)
+    flops = flops_per_image(model, classes)
     matmuls = {precision: matmul_candidate(device, DTYPES[precision], seconds) for precision in ("float32", half)}
     candidates = list(matmuls.values())
     details: dict[str, dict[str, Any]] = {}
@@ -56,7 +58,12 @@ def bench_step(
         name = f"{'eager' if compiled == 'off' else 'compiled'}-{precision}-{layout}"
         progress(f"setting up: {name}")
         others = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-        step = fixed_step(model, device, batch_size, precision, compiled, FORMATS[layout])
+        train, batch = new_step(model, classes, batch_size, device, precision, compiled, FORMATS[layout])
+
+        def step(train: TrainingStep = train, batch: tuple[Tensor, Tensor] = batch) -> float:
+            train(*batch)
+            return batch_size
+
         clock = Clock(device)
         step()
         first_step = clock.seconds()
@@ -80,27 +87,29 @@ def bench_step(
     return out
 
 
-def fixed_step(
-    model: Model, device: torch.device, batch_size: int, precision: str, compiled: str, layout: torch.memory_format
-) -> Callable[[], float]:
-    """A training step on one batch that is already there; returns its number of images."""
+def new_step(
+    model: Model,
+    classes: int,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+    compiled: str,
+    layout: torch.memory_format = torch.channels_last,
+) -> tuple[TrainingStep, tuple[Tensor, Tensor]]:
+    """A training step of a new network, and a batch to give it that is already there."""
     torch.manual_seed(0)
-    network = ResNet(model).to(device).to(memory_format=layout)
+    network = build(model, classes).to(device).to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
-    step = TrainingStep(network, optimizer, batch_size=batch_size, device=device, precision=precision, compile=compiled)
+    step = TrainingStep(
+        network, [optimizer], batch_size=batch_size, device=device, precision=precision, compile=compiled
+    )
     images = torch.randn(batch_size, 3, 32, 32, device=device).to(memory_format=layout)
-    labels = torch.randint(0, 10, (batch_size,), device=device)
-
-    def run() -> float:
-        step(images, labels)
-        return batch_size
-
-    return run
+    return step, (images, torch.randint(0, classes, (batch_size,), device=device))
 
 
-def flops_per_image(model: Model) -> float:
+def flops_per_image(model: Model, classes: int) -> float:
     """Floating-point operations of a training step, forward and backward, for an image."""
-    network = ResNet(model)
+    network = build(model, classes)
     counter = FlopCounterMode(display=False)
     with counter:
         network(torch.randn(2, 3, 32, 32)).sum().backward()

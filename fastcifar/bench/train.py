@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from fastcifar.bench.loaders import AUGMENTATION, YARDSTICK
+from fastcifar.bench.plain import PlainLoader
+from fastcifar.bench.step import new_step
+from fastcifar.bench.throughput import Candidate, Measurement, in_turn
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import Loader, open_loader
 from fastcifar.data.plan import draw_plan
 from fastcifar.execution import Execution, has_dali, resolve
-from fastcifar.measure.bench_loaders import AUGMENTATION, YARDSTICK
-from fastcifar.measure.plain import PlainLoader
-from fastcifar.measure.throughput import Candidate, Measurement, in_turn
-from fastcifar.model import ResNet
 from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
-from fastcifar.training.step import DTYPES, TrainingStep
+from fastcifar.training.step import DTYPES
 
 READY = "ready"
 
@@ -41,22 +41,11 @@ def bench_train(
     batches; a GPU's queue hides that time, so there it is what the block takes longer than `ready`'s beside it.
     """
     execution, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
-    torch.manual_seed(0)
-    network = ResNet(model).to(device).to(memory_format=torch.channels_last)
-    step = TrainingStep(
-        network,
-        torch.optim.Adam(network.parameters(), lr=1e-4, fused=True),
-        batch_size=batch_size,
-        device=device,
-        precision=execution.precision,
-        compile=execution.compile,
-    )
-    fixed = torch.randn(batch_size, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (batch_size,), device=device)
+    step, fixed = new_step(model, len(dataset.classes), batch_size, device, execution.precision, execution.compile)
     for _ in range(3):
-        step(fixed, labels)
+        step(*fixed)
     clock = Clock(device)
-    step(fixed, labels)
+    step(*fixed)
     whole = len(dataset.train_images) // batch_size
     steps = min(whole, max(2, math.ceil(seconds / clock.seconds())))
 
@@ -84,18 +73,16 @@ def bench_train(
             yield loader.batches(plan[: steps * batch_size])
 
     sources: dict[str, Iterator[Iterator[tuple[Tensor, Tensor]]]] = {
-        READY: (itertools.repeat((fixed, labels)) for _ in itertools.count())
+        READY: (itertools.repeat(fixed) for _ in itertools.count())
     }
     names = ["dali"] if has_dali() else []
-    for name in (*names, "fused", "torchvision"):
+    for name in (*names, "fused"):
         progress(f"setting up: {name}")
         loader = open_loader(
             name, dataset, AUGMENTATION, batch_size=batch_size, device=device, dtype=DTYPES[execution.precision]
         )
         sources[name] = epochs_of(loader)
-    plain = PlainLoader(
-        dataset.train_images, dataset.train_labels, batch_size=batch_size, batches=steps, workers=2, device=device
-    )
+    plain = PlainLoader(dataset, batch_size=batch_size, batches=steps, workers=2, device=device)
     sources[YARDSTICK] = (iter(plain) for _ in itertools.count())
     candidates = [Candidate(name, block(name, epochs), device) for name, epochs in sources.items()]
     rates = in_turn(candidates, blocks, progress)

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import torch
 
+from fastcifar.bench.environment import environment
+from fastcifar.bench.loaders import bench_loaders
+from fastcifar.bench.step import bench_step
+from fastcifar.bench.throughput import Measurement
+from fastcifar.bench.train import bench_train
 from fastcifar.data.dataset import Dataset
-from fastcifar.measure.bench_loaders import bench_loaders
-from fastcifar.measure.bench_step import bench_step
-from fastcifar.measure.bench_train import bench_train
-from fastcifar.measure.environment import environment
-from fastcifar.measure.throughput import Measurement
 from fastcifar.recipe import Model
 
 BenchName = Literal["all", "loaders", "step", "train"]
@@ -37,24 +37,23 @@ def run_benches(
         out += bench_loaders(dataset, seconds=seconds, progress=lambda line: progress(f"loaders: {line}"), **common)
     if what in ("all", "step"):
         seconds = 0.2 if short else 0.5
-        out += bench_step(
-            model, seconds=seconds, short=short, progress=lambda line: progress(f"step: {line}"), **common
-        )
+        step: dict[str, Any] = {"classes": len(dataset.classes), "short": short, **common}
+        out += bench_step(model, seconds=seconds, progress=lambda line: progress(f"step: {line}"), **step)
     if what in ("all", "train"):
         seconds = 1.0 if short else 6.0
         out += bench_train(dataset, model, seconds=seconds, progress=lambda line: progress(f"train: {line}"), **common)
     return out
 
 
-def to_json(measurements: Sequence[Measurement], dataset: Dataset, model: Model, batch_size: int) -> str:
-    """The text of the JSON file."""
+def to_json(measurements: Sequence[Measurement], dataset: Dataset, model: Model, batch_size: int, device: str) -> str:
+    """The text of the JSON file; `device` is cpu or cuda."""
     return json.dumps(
         {
             "format": 1,
             "dataset": dataset.name,
             "batch_size": batch_size,
             "model": asdict(model),
-            "environment": environment(),
+            "environment": environment(device),
             "measurements": [asdict(one) for one in measurements],
         },
         indent=2,

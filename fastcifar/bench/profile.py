@@ -10,23 +10,26 @@ import os
 import re
 import statistics
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from fastcifar.bench.environment import environment
+from fastcifar.bench.step import flops_per_image
+from fastcifar.bench.throughput import in_turn, matmul_candidate
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
-from fastcifar.measure.bench_step import flops_per_image
-from fastcifar.measure.environment import environment
-from fastcifar.measure.throughput import in_turn, matmul_candidate
 from fastcifar.recipe import Recipe
 from fastcifar.training.clock import Clock
-from fastcifar.training.log import EpochLog
+from fastcifar.training.log import Observer
 from fastcifar.training.step import DTYPES
 from fastcifar.training.trainer import Trainer
 
@@ -43,7 +46,6 @@ KINDS = {
     "element-wise": r"elementwise|reduce_kernel|clamp|threshold|\badd_?$",
 }
 OTHER = "other"
-_GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 _WARM = 10  # steps of the profiled epoch before those that count
 
 
@@ -92,16 +94,6 @@ class Profile:
     kernels: list[Kernel]
 
 
-@dataclass(frozen=True)
-class Span:
-    """Something that ran from `start` for `seconds`; `own` are those in which nothing that it called ran."""
-
-    name: str
-    start: float
-    seconds: float
-    own: float
-
-
 def profile_training(
     recipe: Recipe,
     dataset: Dataset,
@@ -121,33 +113,31 @@ def profile_training(
         raise InputError(f"batch_size: two batches of {recipe.batch_size:,} are more than the training images")
     trainer = Trainer(recipe.with_epochs(max(recipe.epochs, 3)), dataset, execution)
     progress("epoch 1: warming up")
-    trainer.train_epoch(1)
+    trainer.train_epoch()
     progress("epoch 2: timing")
-    log = trainer.train_epoch(2)
+    log = trainer.train_epoch()
     window = _Window(trainer.device, *warm_and_profiled(trainer.steps_per_epoch, steps))
     progress("epoch 3: profiling")
-    trainer.train_epoch(3, [window])
+    trainer.train_epoch([window])
     progress("measuring matrix products")
     matmul = matmul_candidate(trainer.device, DTYPES[execution.precision], seconds=0.5)
     rate = statistics.median(in_turn([matmul], 5, progress)[matmul.name])
-    with tempfile.TemporaryDirectory(prefix="fastcifar-") as folder:
-        file = Path(folder, "trace.json")
-        window.profiler.export_chrome_trace(str(file))
-        found = json.loads(file.read_bytes())
     if trace:
-        found = {key: value for key, value in found.items() if key not in ("host_name", "traceName")}
-        trace.write_bytes(gzip.compress(json.dumps(found).encode()))
-    spans = gpu_spans(found) if trainer.device.type == "cuda" else cpu_spans(found)
-    if not spans:
+        _keep_trace(window.profiler, trace)
+    ran = device_work(window.profiler.events(), trainer.device)
+    if not ran:
         raise RunError(f"the profiler saw nothing run on {trainer.device}; it may not be allowed to here")
+    own = "self_device_time_total" if trainer.device.type == "cuda" else "self_cpu_time_total"  # microseconds
+    sums = device_work(window.profiler.key_averages(), trainer.device)
     return summarise(
-        spans,
+        [(one.key, one.count, getattr(one, own) / 1e6) for one in sums],
+        [(event.time_range.start / 1e6, event.time_range.end / 1e6) for event in ran],
         steps=window.steps,
         batch_size=recipe.batch_size,
         step_seconds=log.train_seconds / trainer.steps_per_epoch,
         images_per_second=log.images_per_second,
         profiled_seconds=window.seconds,
-        flops=flops_per_image(recipe.model),
+        flops=flops_per_image(recipe.model, len(dataset.classes)),
         matmul_rate=rate,
     )
 
@@ -158,14 +148,12 @@ def warm_and_profiled(steps_per_epoch: int, asked: int) -> tuple[int, int]:
     return warm, min(asked, steps_per_epoch - warm)
 
 
-class _Window:
+class _Window(Observer):
     """Observes an epoch, of which it has the profiler see `steps` steps after `warm` others."""
 
     def __init__(self, device: torch.device, warm: int, steps: int) -> None:
         # On a GPU the kernels alone: watching the host too would slow it down, and make the gaps that are sought.
-        os.environ.setdefault(
-            "KINETO_LOG_LEVEL", "99"
-        )  # else it reports its starting, and each GPU not there, on stderr
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it reports its start, and each absent GPU, on stderr
         activity = ProfilerActivity.CUDA if device.type == "cuda" else ProfilerActivity.CPU
         self.profiler = profile(activities=[activity])
         self.steps, self.seconds = steps, 0.0
@@ -180,44 +168,25 @@ class _Window:
             self.seconds = self._clock.seconds()
             self.profiler.stop()
 
-    def epoch(self, log: EpochLog) -> None:
-        """Nothing is to be done."""
+
+def _keep_trace(profiler: profile, file: Path) -> None:
+    """The profiler's own trace, without the names of the machine and of a folder on it."""
+    with tempfile.TemporaryDirectory(prefix="fastcifar-") as folder:
+        profiler.export_chrome_trace(f"{folder}/trace.json")
+        found = json.loads(Path(folder, "trace.json").read_bytes())
+    kept = {key: value for key, value in found.items() if key not in ("host_name", "traceName")}
+    file.write_bytes(gzip.compress(json.dumps(kept).encode()))
 
 
-def gpu_spans(trace: dict[str, Any]) -> list[Span]:
-    """Kernels, copies and fills of a trace, in order of their beginning."""
-    events = (event for event in trace["traceEvents"] if event.get("cat") in _GPU_WORK)
-    spans = [Span(event["name"], event["ts"] / 1e6, event["dur"] / 1e6, event["dur"] / 1e6) for event in events]
-    return sorted(spans, key=lambda span: span.start)
-
-
-def cpu_spans(trace: dict[str, Any]) -> list[Span]:
-    """torch's operators in a trace, in order of their beginning: `own` seconds are those outside what they call."""
-    events = sorted(
-        (event for event in trace["traceEvents"] if event.get("cat") == "cpu_op"),
-        key=lambda event: (event["tid"], event["ts"], -event["dur"]),
-    )
-    own = [event["dur"] for event in events]
-    open_: list[int] = []  # the operators that the present one is inside of
-    for number, event in enumerate(events):
-        while open_ and not _inside(event, events[open_[-1]]):
-            open_.pop()
-        if open_:
-            own[open_[-1]] -= event["dur"]
-        open_.append(number)
-    spans = [
-        Span(event["name"], event["ts"] / 1e6, event["dur"] / 1e6, max(seconds, 0.0) / 1e6)
-        for event, seconds in zip(events, own, strict=True)
-    ]
-    return sorted(spans, key=lambda span: span.start)
-
-
-def _inside(event: dict[str, Any], other: dict[str, Any]) -> bool:
-    return bool(event["tid"] == other["tid"] and event["ts"] < other["ts"] + other["dur"])
+def device_work(events: Iterable[Any], device: torch.device) -> list[Any]:
+    """Of the profiler's events a GPU's kernels, copies and fills, or a CPU's operators; no call to CUDA, no mark."""
+    kind = DeviceType.CUDA if device.type == "cuda" else DeviceType.CPU
+    return [event for event in events if event.device_type == kind and not event.is_user_annotation]
 
 
 def summarise(
-    spans: Sequence[Span],
+    sums: Sequence[tuple[str, int, float]],
+    spans: Iterable[tuple[float, float]],
     *,
     steps: int,
     batch_size: int,
@@ -227,10 +196,12 @@ def summarise(
     flops: float,
     matmul_rate: float,
 ) -> Profile:
-    """The profile of `spans`, those of `steps` steps in order of their beginning; `flops` are an image's."""
+    """The profile of `steps` steps.
+
+    `sums` are names, calls and seconds of what ran, `spans` the beginnings and ends of each; `flops` are an image's.
+    """
     busy, gaps = _coverage(spans)
-    kernels = _sums(spans, steps, lambda span: span.name)
-    kinds = _sums(spans, steps, lambda span: kind_of(span.name))
+    kinds = _kernels([(kind_of(name), calls, seconds) for name, calls, seconds in sums], steps)
     matmul = next((kind for kind in kinds if kind.name == MATMUL), None)
     return Profile(
         steps=steps,
@@ -238,7 +209,7 @@ def summarise(
         step_seconds=step_seconds,
         profiled_step_seconds=profiled_seconds / steps,
         busy_seconds=busy / steps,
-        gap_share=sum(gaps) / (busy + sum(gaps)) if spans else 0.0,
+        gap_share=sum(gaps) / (busy + sum(gaps)),
         gaps=round(len(gaps) / steps),
         gap_median_seconds=statistics.median(gaps) if gaps else 0.0,
         gap_longest_seconds=max(gaps, default=0.0),
@@ -249,7 +220,7 @@ def summarise(
         images_per_second=images_per_second,
         flops_per_image=flops,
         kinds=kinds,
-        kernels=kernels,
+        kernels=_kernels(sums, steps),
     )
 
 
@@ -258,47 +229,38 @@ def kind_of(name: str) -> str:
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name, re.IGNORECASE)), OTHER)
 
 
-def _coverage(spans: Iterable[Span]) -> tuple[float, list[float]]:
-    """Seconds in which something ran, of whatever stream, and the gaps between; `spans` by their beginning."""
-    busy, gaps, end = 0.0, [], None
-    for span in spans:
-        stop = span.start + span.seconds
-        if end is not None and span.start > end:
-            gaps.append(span.start - end)
-        begin = span.start if end is None else max(span.start, end)
-        busy += max(stop - begin, 0.0)
-        end = stop if end is None else max(end, stop)
-    return busy, gaps
+def _coverage(spans: Iterable[tuple[float, float]]) -> tuple[float, list[float]]:
+    """Seconds in which something ran, of whatever stream, and the gaps between."""
+    starts, stops = np.array(sorted(spans)).T
+    until = np.maximum.accumulate(stops)
+    gaps = starts[1:] - until[:-1]
+    gaps = gaps[gaps > 0]
+    return float(until[-1] - starts[0] - gaps.sum()), gaps.tolist()
 
 
-def _sums(spans: Sequence[Span], steps: int, key: Callable[[Span], str]) -> list[Kernel]:
-    total = sum(span.own for span in spans)
-    calls: dict[str, int] = {}
-    seconds: dict[str, float] = {}
-    for span in spans:
-        calls[key(span)] = calls.get(key(span), 0) + 1
-        seconds[key(span)] = seconds.get(key(span), 0.0) + span.own
-    found = [
-        Kernel(
-            name=name,
-            kind=name if name in KINDS else kind_of(name),
-            calls=calls[name] / steps,
-            seconds=seconds[name] / steps,
-            share=seconds[name] / total if total else 0.0,
-        )
-        for name in calls
+def _kernels(sums: Sequence[tuple[str, int, float]], steps: int) -> list[Kernel]:
+    """Those of one name together, the longest first."""
+    calls: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
+    for name, times, spent in sums:
+        calls[name] += times
+        seconds[name] += spent
+    total = sum(seconds.values())
+    return [
+        Kernel(name, name if name in KINDS else kind_of(name), calls[name] / steps, spent / steps, spent / total)
+        for name, spent in sorted(seconds.items(), key=lambda item: -item[1])
     ]
-    return sorted(found, key=lambda kernel: -kernel.seconds)
 
 
 def to_json(found: Profile, name: str, recipe: Recipe, execution: Execution, dataset: Dataset) -> str:
     """The text of the JSON file: the profile, and what it is of."""
-    about = {
+    content = {
         "format": 1,
         "recipe_name": name,
         "recipe": asdict(recipe),
         "execution": asdict(execution),
         "dataset": dataset.name,
-        "environment": environment(),
+        "environment": environment(execution.device),
+        "profile": asdict(found),
     }
-    return json.dumps({**about, "profile": asdict(found)}, indent=2, allow_nan=False)
+    return json.dumps(content, indent=2, allow_nan=False)

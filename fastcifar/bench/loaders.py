@@ -2,18 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
 
+from fastcifar.bench.plain import PlainLoader
+from fastcifar.bench.throughput import Candidate, Measurement, copy_candidate, in_turn, repeated
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import Loader, open_loader
 from fastcifar.data.plan import draw_plan
-from fastcifar.data.torchvision import TorchvisionLoader
 from fastcifar.execution import has_dali
-from fastcifar.measure.plain import PlainLoader
-from fastcifar.measure.throughput import Candidate, Measurement, copy_candidate, in_turn, repeated
 from fastcifar.recipe import Augmentation
 
 CPU = torch.device("cpu")
@@ -33,10 +31,10 @@ def slow_batches(dataset: Dataset, batch_size: int, workers: int) -> int:
     return min(max(8, 2 * workers), len(dataset.train_images) // batch_size)
 
 
-def passes(loader: Loader, dataset: Dataset, batch_size: int, batches: int | None = None) -> Iterator[int]:
-    """Images of one pass after another, each over the first `batches` batches of a new epoch (None: all whole ones)."""
+def passes(loader: Loader, dataset: Dataset, batch_size: int) -> Iterator[int]:
+    """Images of one pass after another, each over all whole batches of a new epoch."""
     images = len(dataset.train_images)
-    stop = (batches or images // batch_size) * batch_size
+    stop = images // batch_size * batch_size
     for epoch in range(2**31):
         plan = draw_plan(images, AUGMENTATION, seed=0, epoch=epoch)[:stop]
         yield sum(len(labels) for _, labels in loader.batches(plan))
@@ -51,12 +49,11 @@ def bench_loaders(
     seconds: float = 0.5,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Measurement]:
-    """Images/s of dali (GPU and CPU), fused, torchvision and plain torchvision with several numbers of workers.
+    """Images/s of dali (GPU and CPU), fused and plain torchvision with several numbers of workers.
 
     Blocks of about `seconds`, or of 8 batches where that is longer; the limit is BYTES_PER_IMAGE at the rate of a copy
     on the loader's device; the yardstick is plain torchvision with 2 workers.
     """
-    images, labels = dataset.train_images, dataset.train_labels
     candidates = [copy_candidate(place, seconds) for place in dict.fromkeys((device, CPU))]
 
     def fast(name: str, loader: Loader, place: torch.device) -> Candidate:
@@ -70,15 +67,9 @@ def bench_loaders(
     candidates.append(
         fast("fused", open_loader("fused", dataset, AUGMENTATION, device=device, batch_size=batch_size), device)
     )
-    for workers in (0, *worker_counts()):
-        torchvision = TorchvisionLoader(
-            images, labels, AUGMENTATION, device=device, workers=workers, batch_size=batch_size
-        )
-        through = passes(torchvision, dataset, batch_size, slow_batches(dataset, batch_size, workers))
-        candidates.append(Candidate(f"torchvision-{workers}", partial(next, through), device))
     for workers in worker_counts():
         batches = slow_batches(dataset, batch_size, workers)
-        plain = PlainLoader(images, labels, batches=batches, workers=workers, device=device, batch_size=batch_size)
+        plain = PlainLoader(dataset, batches=batches, workers=workers, device=device, batch_size=batch_size)
         candidates.append(Candidate(f"plain-{workers}", lambda plain=plain: sum(map(_images, plain)), device))  # type: ignore[misc]
 
     rates = in_turn(candidates, blocks, progress)

@@ -4,65 +4,43 @@ import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch.autograd import DeviceType
 
-from fastcifar.cli import main
-from fastcifar.measure.profile import Profile, Span, cpu_spans, gpu_spans, kind_of, summarise, warm_and_profiled
+from fastcifar.bench.profile import Profile, device_work, kind_of, summarise, warm_and_profiled
+from fastcifar.commands import main
 
 TOY = ["--dataset", "synthetic", "--limit-train", "640", "--limit-test", "100", "--width", "4", "--batch-size", "64"]
 TOY += ["--epochs", "1", "--device", "cpu"]
 
 
-def event(category: str, name: str, start: float, duration: float, thread: int = 7) -> dict[str, Any]:
-    """An event of a trace, in microseconds."""
-    return {"ph": "X", "cat": category, "name": name, "tid": thread, "ts": start, "dur": duration}
+def test_the_devices_work_counts_and_no_mark() -> None:
+    def event(name: str, device: DeviceType, mark: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(name=name, device_type=device, is_user_annotation=mark)
+
+    events = [
+        event("sm90_xmma_gemm", DeviceType.CUDA),
+        event("cudaGraphLaunch", DeviceType.CPU),
+        event("step", DeviceType.CUDA, mark=True),
+        event("Memset (Device)", DeviceType.CUDA),
+        event("Optimizer.step#Adam.step", DeviceType.CPU, mark=True),
+    ]
+    assert [one.name for one in device_work(events, torch.device("cuda"))] == ["sm90_xmma_gemm", "Memset (Device)"]
+    assert [one.name for one in device_work(events, torch.device("cpu"))] == ["cudaGraphLaunch"]
 
 
-def test_of_a_gpus_trace_the_devices_work_counts() -> None:
-    trace = {
-        "traceEvents": [
-            event("kernel", "late", 20, 5),
-            event("cuda_runtime", "cudaGraphLaunch", 0, 30),
-            event("gpu_user_annotation", "step", 0, 30),
-            event("gpu_memcpy", "Memcpy DtoD (Device -> Device)", 1, 2),
-            event("gpu_memset", "Memset (Device)", 4, 1),
-            {"ph": "M", "name": "process_name"},
-        ]
-    }
-    spans = gpu_spans(trace)
-    assert [span.name for span in spans] == ["Memcpy DtoD (Device -> Device)", "Memset (Device)", "late"]
-    assert [span.seconds for span in spans] == pytest.approx([2e-6, 1e-6, 5e-6])
+Ran = tuple[str, float, float]  # a name, when it began, and for how many seconds it ran
 
 
-def test_of_an_operator_counts_what_is_its_own() -> None:
-    trace = {
-        "traceEvents": [
-            event("cpu_op", "outer", 0, 100),
-            event("cpu_op", "first", 0, 30),
-            event("cpu_op", "second", 40, 50),
-            event("cpu_op", "inside the second", 50, 10),
-            event("cpu_op", "after", 100, 5),
-            event("cpu_op", "of another thread", 10, 80, thread=8),
-        ]
-    }
-    own = {span.name: span.own for span in cpu_spans(trace)}
-    assert own == pytest.approx(
-        {
-            "outer": 20e-6,
-            "first": 30e-6,
-            "second": 40e-6,
-            "inside the second": 10e-6,
-            "after": 5e-6,
-            "of another thread": 80e-6,
-        }
-    )
-
-
-def profiled(spans: Sequence[Span], steps: int = 1) -> Profile:
+def profiled(ran: Sequence[Ran], steps: int = 1) -> Profile:
+    names = dict.fromkeys(name for name, *_ in ran)
+    seconds = {name: [one[2] for one in ran if one[0] == name] for name in names}
     return summarise(
-        spans,
+        [(name, len(of), sum(of)) for name, of in seconds.items()],
+        [(start, start + length) for _, start, length in ran],
         steps=steps,
         batch_size=100,
         step_seconds=20.0,
@@ -73,18 +51,14 @@ def profiled(spans: Sequence[Span], steps: int = 1) -> Profile:
     )
 
 
-def span(name: str, start: float, seconds: float) -> Span:
-    return Span(name, start, seconds, seconds)
-
-
 def test_what_a_profile_comes_to() -> None:
-    """A gap of 4 s, one of 1 s, and two streams that overlap."""
+    """A gap of 4 s, one of 1 s, and two streams that overlap; in no order."""
     found = profiled(
         [
-            span("sm90_xmma_gemm", 0, 10),
-            span("triton_poi_fused_relu_0", 14, 2),
-            span("sm90_xmma_gemm", 15, 5),  # overlaps by 1
-            span("Memset (Device)", 21, 1),
+            ("Memset (Device)", 21, 1),
+            ("sm90_xmma_gemm", 0, 10),
+            ("triton_poi_fused_relu_0", 14, 2),
+            ("sm90_xmma_gemm", 15, 5),  # overlaps by 1
         ]
     )
     assert found.busy_seconds == 17
@@ -103,10 +77,13 @@ def test_what_a_profile_comes_to() -> None:
     assert found.matmul_share == pytest.approx(15 / 18)
     assert found.matmul_efficiency == pytest.approx(100 * 3.0 / 15 / 60)  # flops in the products' 15 s, over the rate
     assert found.efficiency == pytest.approx(5 * 3.0 / 60)
-    twice = profiled([span("gemm", 0, 10), span("gemm", 10, 10)], steps=2)
+    inside = profiled([("aten::linear", 0, 10), ("aten::mm", 1, 4), ("relu", 12, 1)])
+    assert (inside.busy_seconds, inside.gaps) == (11, 1)
+    assert inside.kinds[0].calls == 2  # two operators of a kind
+    twice = profiled([("gemm", 0, 10), ("gemm", 10, 10)], steps=2)
     assert (twice.kernels[0].calls, twice.kernels[0].seconds, twice.profiled_step_seconds) == (1, 10, 25)
     assert (twice.gap_share, twice.gaps) == (0, 0)
-    assert profiled([span("relu", 0, 1)]).matmul_efficiency is None
+    assert profiled([("relu", 0, 1)]).matmul_efficiency is None
 
 
 @pytest.mark.parametrize(

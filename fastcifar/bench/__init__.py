@@ -1,0 +1,1 @@
+"""Rates beside their limits, and the machine they were obtained on."""
