@@ -1,17 +1,18 @@
 """Which records may be compared, and in what order; what others have published."""
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from fastcifar.errors import InputError
-from fastcifar.measure.record import Environment, Record
-from fastcifar.measure.record_check import read_record, require_reached
-from fastcifar.measure.time_to_accuracy import ProtocolName
 from fastcifar.recipe import Recipe, load_recipe, shipped_recipes
+from fastcifar.records.check import read_record, require_reached
+from fastcifar.records.protocol import ProtocolName
+from fastcifar.records.record import Environment, Record
 
 Division = Literal["closed", "open"]
 # What of a recipe is not looked at when it is held to another: which seeds, and when the clock stops.
@@ -141,10 +142,12 @@ def division(recipe: Recipe | None) -> Division:
 
 def hardware(environment: Environment) -> str:
     """GPUs by name and number, or CPU and cores: what must be equal for times to be compared."""
-    if environment.gpu:
-        return f"{environment.gpus} x {environment.gpu}" if environment.gpus > 1 else environment.gpu
-    cpu = re.sub(r"\s+", " ", re.sub(r"\((R|TM)\)|CPU|Processor", "", environment.cpu)).strip()
-    return f"{cpu}, {environment.cores} cores, {environment.cpu_capability}"
+    if environment.gpu and environment.gpus != 0:
+        number = environment.gpus or 1
+        return f"{number} x {environment.gpu}" if number > 1 else environment.gpu
+    cpu = re.sub(r"\((R|TM)\)|CPU|Processor", "", environment.cpu or "unknown")
+    cores = f"{environment.cores or 'unknown'} cores"
+    return ", ".join(filter(None, (" ".join(cpu.split()), cores, environment.cpu_capability)))
 
 
 def _data(record: Record) -> str:
@@ -174,28 +177,21 @@ def _compared(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
-def checkout() -> Path:
-    """The folder `benchmarks` of the checkout that fastcifar runs from. Raises `InputError` outside one."""
-    folder = Path(__file__).parents[2] / "benchmarks"
-    if not (folder / "published.toml").is_file():
-        raise InputError("this fastcifar is not run from a checkout, which has the folder benchmarks/")
-    return folder
-
-
-def read_published(folder: Path) -> tuple[list[Published], list[Curve]]:
-    """What others published: published.toml in `folder`, by target and seconds, and the logs (TSV) that it names."""
+def read_published() -> tuple[list[Published], list[Curve]]:
+    """What others published: published.toml, by target and seconds, and the logs (TSV) that it names."""
+    folder = resources.files("fastcifar.records")
     values = tomllib.loads((folder / "published.toml").read_text(encoding="utf-8"))
     results = [Published(**one) for one in values["results"]]
-    curves = [Curve(one["name"], one["source"], _points(folder / one["log"])) for one in values["curves"]]
+    curves = [
+        Curve(one["name"], one["source"], _points((folder / one["log"]).read_text(encoding="utf-8")))
+        for one in values["curves"]
+    ]
     return sorted(results, key=lambda one: (one.target, one.seconds)), curves
 
 
-def _points(log: Path) -> list[tuple[float, float]]:
+def _points(log: str) -> list[tuple[float, float]]:
     """A log's tab-separated columns train_seconds (of an epoch) and test_accuracy (percent); # begins a remark."""
-    lines = [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    seconds, accuracy = lines[0].index("train_seconds"), lines[0].index("test_accuracy")
-    points, total = [], 0.0
-    for line in lines[1:]:
-        total += float(line[seconds])
-        points.append((total, float(line[accuracy]) / 100))
-    return points
+    lines = [line.split("\t") for line in log.splitlines() if not line.startswith("#")]
+    columns = lines[0].index("train_seconds"), lines[0].index("test_accuracy")
+    seconds, accuracies = ([float(line[column]) for line in lines[1:]] for column in columns)
+    return list(zip(itertools.accumulate(seconds), (accuracy / 100 for accuracy in accuracies), strict=True))

@@ -4,13 +4,15 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import fastcifar
 from fastcifar.errors import RunError
 
 PATIENCE = 5.0  # seconds from asking a program to end to killing it
@@ -41,11 +43,26 @@ class Output:
     cut: bool
 
 
-def run_program(command: Sequence[str], folder: Path, *, seconds: float | None = None, show: bool = False) -> Output:
+def run_own(module: str, arguments: Sequence[str], folder: Path, *, seconds: float | None = None) -> Output:
+    """`run_program` of `python -m module`, a module of this fastcifar, be it installed or run from a checkout."""
+    places = [str(Path(fastcifar.__file__).absolute().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    return run_program([sys.executable, "-m", module, *arguments], folder, seconds=seconds, environment=environment)
+
+
+def run_program(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    seconds: float | None = None,
+    show: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Output:
     """Run `command` in `folder` and wait for it, `seconds` at most: then it is ended, with all that it has started.
 
-    It dies with us: what ends the wait ends the program. `show` lets it write to our own output; then there are no
-    lines. Raises `ProgramError`, the last line of its standard error, where its exit code is not 0.
+    It dies with us: what ends the wait ends the program. `environment` is ours unless given. `show` lets it write to
+    our own output; then there are no lines. Raises `ProgramError`, the last line of its standard error, where its exit
+    code is not 0.
     """
     cut = threading.Event()
     with tempfile.TemporaryFile() as errors:
@@ -53,6 +70,7 @@ def run_program(command: Sequence[str], folder: Path, *, seconds: float | None =
         process = subprocess.Popen(
             command,
             cwd=folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=None if show else subprocess.PIPE,
             stderr=errors,

@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from fastcifar.errors import InputError
-from fastcifar.measure.record import SCHEMA_VERSION, Record, recipe_hash, summarise
-from fastcifar.measure.time_to_accuracy import P_LIMIT, first_crossing
+from fastcifar.errors import InputError, complaint
 from fastcifar.recipe import Recipe, validated
+from fastcifar.records.migrate import migrated
+from fastcifar.records.protocol import P_LIMIT, first_crossing
+from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash, summarise
 
 LARGEST = 16 * 2**20  # bytes; a million epochs do not fit, a thousand runs of 24 do
 
@@ -28,22 +29,28 @@ def read_record(path: Path) -> Record:
         raise InputError(f"{path}: {field}: {complaint}")
 
     version = values.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        refuse("schema_version", f"{_short(version)} is unknown; this fastcifar reads version {SCHEMA_VERSION}")
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        refuse("schema_version", f"{_short(version)} is unknown; this fastcifar reads 1 to {SCHEMA_VERSION}")
+    present = migrated(values)
     try:
-        record = Record.model_validate_json(json.dumps(values))
+        record = Record.model_validate_json(json.dumps(present))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]).encode("unicode_escape").decode()[:100]
-        refuse(field, f"{first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}")
+        raise InputError(f"{path}: {complaint(error)}") from error
     if record.recipe is None:
         if record.recipe_hash is not None:
             refuse("recipe_hash", "there is no recipe")
     else:
+        stated = _flat("recipe", present["recipe"])
+        for field in _flat("recipe", asdict(record.recipe)):
+            if field not in stated:  # today's default is in its place now
+                refuse(field, "is missing; a record has the whole recipe")
         validated(asdict(record.recipe), prefix=f"{path}: recipe.")
         if record.recipe_hash != (found := recipe_hash(values["recipe"])):
             refuse("recipe_hash", f"is not that of the recipe, which is {found}")
         _check_recipe(record, record.recipe, refuse)
+    used, execution = record.environment.gpus, record.execution
+    if execution and used is not None and (used > 0) != (execution.device == "cuda"):
+        refuse("environment.gpus", f"{used} used, but the runs were on {execution.device}")
     _check_runs(record, refuse)
     _check_summary(record, refuse)
     return record
@@ -164,14 +171,16 @@ def _check_summary(record: Record, refuse: Any) -> None:
     stated = _flat("summary", record.summary.model_dump())
     for field in stated | expected:
         value, right = stated.get(field, "nothing"), expected.get(field, "nothing")
-        same = value == right and type(value) is type(right)
         if isinstance(value, float) and isinstance(right, float):
             same = math.isclose(value, right, rel_tol=1e-6, abs_tol=1e-9)
+        else:
+            same = value == right
         if not same:
             refuse(field, f"{_short(value)}, but from the log follows {_short(right)}")
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """The leaves of nested dicts, by their path."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {name: leaf for key, one in value.items() for name, leaf in _flat(f"{prefix}.{key}", one).items()}

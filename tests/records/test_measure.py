@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from fastcifar.cli import main
+from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
 from fastcifar.execution import Execution
-from fastcifar.measure import bench_accuracy
-from fastcifar.measure.record_check import read_record
 from fastcifar.recipe import Recipe
+from fastcifar.records import measure
+from fastcifar.records.check import read_record
 from fastcifar.training.trainer import Trainer
 
 TOY = ["--dataset", "synthetic", "--limit-train", "200", "--limit-test", "100", "--width", "4", "--batch-size", "64"]
@@ -30,7 +30,7 @@ def test_a_restarted_trainer_is_a_new_one(small: Dataset, quick: Recipe, mode: s
     execution = Execution("cpu", "dali", "float32", mode)  # type: ignore[arg-type]
     again = Trainer(quick, small, execution)
     again.run()
-    again.restart(7)
+    again.restart(replace(quick, seed=7))
     new = Trainer(replace(quick, seed=7), small, execution)
     assert again.recipe == new.recipe
     results = again.run(), new.run()
@@ -63,7 +63,7 @@ def test_runs_are_kept_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "exists; --resume goes on with it" in capsys.readouterr().err
     for other, complaint in (
         (["--width", "8"], "--resume: the record is of another recipe"),
-        (["--loader", "torchvision"], "--resume: the record was executed otherwise"),
+        (["--loader", "fused"], "--resume: the record was executed otherwise"),
         (["--protocol", "fixed-budget"], "--resume: the record's protocol is first-crossing, not fixed-budget"),
     ):
         assert bench(*flags, "--runs", "4", "--resume", *other) == 2
@@ -97,7 +97,7 @@ def test_another_machine_may_not_go_on(
 def test_interrupted_it_keeps_the_finished_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, restored_rng: object
 ) -> None:
-    run, calls = bench_accuracy._run, []
+    run, calls = measure._run, []
 
     def interrupted(*arguments: Any) -> object:
         calls.append(1)
@@ -105,7 +105,7 @@ def test_interrupted_it_keeps_the_finished_runs(
             raise KeyboardInterrupt
         return run(*arguments)
 
-    monkeypatch.setattr(bench_accuracy, "_run", interrupted)
+    monkeypatch.setattr(measure, "_run", interrupted)
     file = tmp_path / "toy.record.json"
     assert bench("--json", str(file), "--runs", "3") == 130
     assert "fastcifar: interrupted; 1 finished runs are kept in" in capsys.readouterr().err

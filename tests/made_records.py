@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fastcifar.execution import Execution
-from fastcifar.measure.record import Epoch, Images, Record, Run, make_record
-from fastcifar.measure.time_to_accuracy import ProtocolName
 from fastcifar.recipe import Recipe
+from fastcifar.records.protocol import ProtocolName
+from fastcifar.records.record import Epoch, Images, Record, Run, make_record
 
 ENVIRONMENT: dict[str, Any] = {
     "fastcifar": "0.1.0",
@@ -74,7 +74,9 @@ def record(
         protocol=protocol,
         target=recipe.target,
         recipe=recipe,
-        execution=Execution(device="cpu", loader="dali", precision="float32", compile="off"),
+        execution=Execution(
+            device="cuda" if environment.get("gpu") else "cpu", loader="dali", precision="float32", compile="off"
+        ),
         images=Images(train=50_000, test=10_000),
         environment={**ENVIRONMENT, **environment},
         runs=[run(recipe.seed + number, values, seconds) for number, values in enumerate(accuracies)],

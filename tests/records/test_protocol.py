@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from scipy import stats
 
-from fastcifar.measure.time_to_accuracy import first_crossing, fixed_budget, interval, p_below, runs_to_settle
+from fastcifar.records.protocol import first_crossing, fixed_budget, interval, p_below, runs_to_settle
 
 
 @dataclass(frozen=True)

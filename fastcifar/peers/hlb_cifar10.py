@@ -12,20 +12,20 @@ would come out ten times too high: it is counted with the epoch before it, so th
 
 import sys
 
-from benchmarks.peers import cuda_script
-from benchmarks.peers.cuda_script import Printed, Row
-from fastcifar.measure.peers import Job
-from fastcifar.measure.program import Output
-from fastcifar.measure.record import Record, Run
+from fastcifar.peers import cuda_script
+from fastcifar.peers.cuda_script import Printed, Row
+from fastcifar.peers.peer import Job, Peer
+from fastcifar.peers.program import Output
+from fastcifar.records.record import Record, Run
 
 TRAIN_IMAGES = 49_152
 
 
-class HlbCifar10:
+class HlbCifar10(Peer):
     """hlb-CIFAR10's main.py."""
 
     name = "hlb-CIFAR10"
-    url: str | None = "https://github.com/tysam-code/hlb-CIFAR10"
+    url = "https://github.com/tysam-code/hlb-CIFAR10"
 
     def missing(self, job: Job) -> str | None:
         """Why it cannot run here."""

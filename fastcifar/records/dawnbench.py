@@ -7,9 +7,9 @@ import json
 import re
 from pathlib import Path
 
-from fastcifar.measure.leaderboard import Entry
-from fastcifar.measure.record import Run
-from fastcifar.training.run_directory import write_whole
+from fastcifar.files import write_whole
+from fastcifar.records.leaderboard import Entry
+from fastcifar.records.record import Run
 
 
 def write_pair(folder: Path, entry: Entry, *, author: str, author_email: str, code_url: str) -> list[Path]:
@@ -19,6 +19,8 @@ def write_pair(folder: Path, entry: Entry, *, author: str, author_email: str, co
     """
     folder.mkdir(exist_ok=True)
     record, environment = entry.record, entry.record.environment
+    sizes = [f"{environment.memory_gib:g} GB"] if environment.memory_gib else []
+    sizes += [f"{environment.cores} CPU"] if environment.cores else []
     files: list[Path] = []
     for run in record.runs:
         model = entry.recipe if run.seed is None else f"{entry.recipe}-seed{run.seed}"
@@ -27,10 +29,10 @@ def write_pair(folder: Path, entry: Entry, *, author: str, author_email: str, co
             "version": "v1.0",
             "author": author,
             "authorEmail": author_email,
-            "framework": f"PyTorch {environment.torch}",
+            "framework": f"PyTorch {environment.torch or ''}".rstrip(),
             "codeURL": code_url,
             "model": model,
-            "hardware": f"{entry.hardware} / {environment.memory_gib:g} GB / {environment.cores} CPU",
+            "hardware": " / ".join([entry.hardware, *sizes]),
             "timestamp": run.started[:10],
             "misc": {
                 "program": record.program,

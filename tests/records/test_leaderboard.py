@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from records import record
+from made_records import record
 
-from fastcifar.cli import main
-from fastcifar.measure.leaderboard import checkout, division, groups, hardware, read_entry, read_published
-from fastcifar.measure.record import Record, to_json
+from fastcifar.commands import main
 from fastcifar.recipe import Augmentation, Model, Recipe, load_recipe
-from fastcifar.report.leaderboard import markdown
+from fastcifar.records.dawnbench import write_pair
+from fastcifar.records.leaderboard import division, groups, hardware, read_entry, read_published
+from fastcifar.records.record import Environment, Record, schema, to_json
+from fastcifar.report.leaderboard_page import markdown
 
 
 def keep(folder: Path, name: str, one: Record) -> Path:
@@ -67,9 +68,21 @@ def test_a_recipe_that_only_borrows_a_name_is_said_to_be_changed(tmp_path: Path)
     assert read_entry(keep(tmp_path, "same", record(accuracies, name="laptop", recipe=laptop))).recipe == "laptop"
 
 
-def test_hardware_is_the_cpu_and_its_cores_where_there_is_no_gpu() -> None:
+def test_hardware_is_the_cpu_and_its_cores_where_no_gpu_was_used() -> None:
     environment = record(cpu="Intel(R) Xeon(R) CPU  E5", cores=8).environment
     assert hardware(environment) == "Intel Xeon E5, 8 cores, AVX512"
+    assert hardware(Environment(cpu="Machine")) == "Machine, unknown cores"
+    assert hardware(Environment(gpu="A GPU")) == hardware(Environment(gpu="A GPU", gpus=1)) == "A GPU"
+
+
+def test_one_gpu_of_eight_is_not_eight(tmp_path: Path) -> None:
+    """The first version of records said how many the machine has."""
+    for device, expected in (("cuda", "A GPU"), ("cpu", "Machine, 2 cores, AVX512")):
+        values = json.loads(to_json(record(gpu="A GPU", gpus=8)))
+        values["execution"]["device"] = device
+        file = tmp_path / "one.record.json"
+        file.write_text(json.dumps({**values, "schema_version": 1}))
+        assert read_entry(file).hardware == expected
 
 
 def test_curve_is_the_mean_over_runs(tmp_path: Path) -> None:
@@ -78,7 +91,7 @@ def test_curve_is_the_mean_over_runs(tmp_path: Path) -> None:
 
 
 def test_what_others_published() -> None:
-    published, (curve,) = read_published(checkout())
+    published, (curve,) = read_published()
     assert len(published) == 11
     assert [one.target for one in published] == sorted(one.target for one in published)
     assert all(one.source.startswith("https://") for one in published)
@@ -122,6 +135,11 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert "airbench94" not in out
 
 
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == schema()
+
+
 def test_export_to_dawnbench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = keep(tmp_path, "one", record(name="../../mine"))
     who = ["--author", "A. N. Other/..", "--author-email", "a@example.org", "--code-url", "https://example.org/code"]
@@ -142,6 +160,14 @@ def test_export_to_dawnbench(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (epoch, float(hours) * 3600, float(accuracy)) == ("2", pytest.approx(20), 91)
 
 
+def test_a_pair_leaves_out_what_the_environment_does_not_say(tmp_path: Path) -> None:
+    entry = read_entry(keep(tmp_path, "one", record(torch=None, memory_gib=None, cores=None)))
+    who = {"author": "A", "author_email": "a@example.org", "code_url": "https://example.org"}
+    files = write_pair(tmp_path / "out", entry, **who)
+    content = json.loads(files[0].read_text())
+    assert (content["framework"], content["hardware"]) == ("PyTorch", "Machine, unknown cores, AVX512")
+
+
 def test_markdown_leaves_nothing_of_a_record_to_be_markup(tmp_path: Path) -> None:
     entry = read_entry(keep(tmp_path, "one", record(name="<img src=x> | [a](b)", cpu="`code` *b*")))
     text = markdown(groups([entry]), [])
@@ -151,6 +177,6 @@ def test_markdown_leaves_nothing_of_a_record_to_be_markup(tmp_path: Path) -> Non
 
 
 def test_the_committed_leaderboard_is_that_of_the_committed_records() -> None:
-    folder = checkout()
+    folder = Path(__file__).parents[2] / "benchmarks"
     entries = [read_entry(file) for file in sorted((folder / "results").rglob("*.record.json"))]
-    assert (folder / "LEADERBOARD.md").read_text() == markdown(groups(entries), read_published(folder)[0])
+    assert (folder / "LEADERBOARD.md").read_text() == markdown(groups(entries), read_published()[0])

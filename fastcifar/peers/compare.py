@@ -1,65 +1,26 @@
 """`fastcifar bench peers`: fastcifar and its rivals in turn, each program in a process of its own, and the ratios.
 
-What it takes to run a rival is in the checkout's folder benchmarks/peers/, an adapter a rival.
+What it takes to run a rival is an adapter (`fastcifar.peers.peer.Peer`), a module a rival in this folder.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from fastcifar.data.cifar10 import find_cifar10, verify
+from fastcifar.data.cifar import find_cifar10, verify
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
-from fastcifar.measure.leaderboard import checkout
-from fastcifar.measure.program import ProgramError, run_program
-from fastcifar.measure.record import Record, make_record
-from fastcifar.measure.record_check import read_record
-from fastcifar.measure.time_to_accuracy import ProtocolName
+from fastcifar.peers import peers
+from fastcifar.peers.peer import Job, Peer
+from fastcifar.peers.program import ProgramError, run_own
 from fastcifar.recipe import Recipe, to_toml
+from fastcifar.records.check import read_record
+from fastcifar.records.protocol import ProtocolName
+from fastcifar.records.record import Record, summarise
 
 OURS = "fastcifar"
 BAD_INPUT = 2  # fastcifar's exit code
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run that is asked of a program. A rival that has a recipe of its own takes the target from this one only."""
-
-    name: str
-    """Of the recipe."""
-    recipe: Recipe
-    protocol: ProtocolName
-    device: str
-    """cuda or cpu."""
-    data: Path | None
-    """Folder that holds cifar-10-batches-py, absolute and verified; None for a recipe on made-up images."""
-    path: Path | None
-    """The rival's own program, as a person gave it: a checkout, or a file in one."""
-    seconds: float | None = None
-    """After which the program is ended; of its runs those count that it has finished."""
-
-
-class Peer(Protocol):
-    """A rival: how its program is run, and how what it prints becomes a record."""
-
-    name: str
-    url: str | None
-    """Where its program is published; None for one that is in this checkout and takes no path."""
-
-    def missing(self, job: Job) -> str | None:
-        """Why `job` cannot be run here, as a part of a sentence; None if it can."""
-        ...
-
-    def repeats(self, job: Job) -> bool:
-        """Whether `run` is one run, so that it is called once for each; else the program makes as many as it likes."""
-        ...
-
-    def run(self, job: Job) -> Record:
-        """Run the program. Raises `RunError`, one line, where it fails or prints what cannot be read."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -79,19 +40,9 @@ class Ratios:
     images_per_second: float
 
 
-def find_peers() -> list[Peer]:
-    """The adapters in benchmarks/peers/. Raises `InputError` outside a checkout."""
-    root = str(checkout().parent)
-    if root not in sys.path:
-        sys.path.insert(0, root)  # the folder is no part of the installed package
-    from benchmarks.peers import peers
-
-    return peers()
-
-
 def parse_paths(values: Sequence[str]) -> dict[str, Path]:
     """Rival by name to its program, from NAME=PATH. Raises `InputError` at an unknown rival or a path that is not."""
-    takes_path = {peer.name: peer.url for peer in find_peers() if peer.url}
+    takes_path = {peer.name: peer.url for peer in peers() if peer.url}
     paths: dict[str, Path] = {}
     for value in values:
         name, separator, path = value.partition("=")
@@ -132,7 +83,7 @@ def run_peers(
         verify(folder)
     job = Job(name, recipe, protocol, resolve(execution)[0].device, data=folder, path=None, seconds=seconds)
     programs: list[tuple[Peer, Job]] = [(_Ours(execution), job)]
-    programs += [(peer, replace(job, path=paths.get(peer.name))) for peer in find_peers()]
+    programs += [(peer, replace(job, path=paths.get(peer.name))) for peer in peers()]
     reasons = {peer.name: reason for peer, asked in programs if (reason := peer.missing(asked))}
     for rival, reason in reasons.items():
         progress(f"{rival} is left out: {reason}")
@@ -159,17 +110,9 @@ def run_peers(
 def merged(records: Sequence[Record]) -> Record:
     """One record of the runs of several, which are of one program on one machine; its recipe is the first one's."""
     first = records[0]
-    return make_record(
-        program=first.program,
-        name=first.name,
-        protocol=first.protocol,
-        target=first.target,
-        recipe=first.recipe,
-        execution=first.execution,
-        images=first.images,
-        environment=first.environment.model_dump(),
-        runs=[run for record in records for run in record.runs],
-    )
+    runs = [run for record in records for run in record.runs]
+    summary = summarise(runs, first.protocol, first.target, first.images.train)
+    return first.model_copy(update={"runs": runs, "summary": summary})
 
 
 def seconds_to_target(record: Record) -> float | None:
@@ -192,32 +135,24 @@ def ratios(outcomes: Sequence[Outcome]) -> dict[str, Ratios]:
     return result
 
 
-class _Ours:
+class _Ours(Peer):
     """fastcifar, run as the rivals are: `fastcifar bench accuracy` in a process of its own."""
 
     name = OURS
-    url: str | None = None
 
     def __init__(self, execution: Execution) -> None:
         self._flags = [
             text for field, value in asdict(execution).items() for text in (f"--{field.replace('_', '-')}", str(value))
         ]
 
-    def missing(self, job: Job) -> str | None:
-        return None
-
-    def repeats(self, job: Job) -> bool:
-        return True
-
     def run(self, job: Job) -> Record:
         with tempfile.TemporaryDirectory(prefix="fastcifar-") as folder:
             recipe, record = Path(folder, f"{job.name}.toml"), Path(folder, "record.json")
             recipe.write_text(to_toml(job.recipe), encoding="utf-8")
-            command = [sys.executable, "-m", "fastcifar", "bench", "accuracy", "--recipe", str(recipe), "--runs", "1"]
-            command += ["--protocol", job.protocol, "--json", str(record), *self._flags]
-            command += ["--data", str(job.data)] if job.data else []
+            flags = ["--recipe", str(recipe), "--runs", "1", "--protocol", job.protocol, "--json", str(record)]
+            flags += [*self._flags, *(["--data", str(job.data)] if job.data else [])]
             try:
-                output = run_program(command, checkout().parent, seconds=job.seconds)
+                output = run_own("fastcifar", ["bench", "accuracy", *flags], Path(folder), seconds=job.seconds)
             except ProgramError as error:
                 if error.code == BAD_INPUT:
                     raise InputError(str(error)) from error

@@ -6,26 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from rich.console import Console
 
-from benchmarks.peers import airbench, hlb_cifar10, peers, plain_pytorch
-from benchmarks.peers.airbench import Airbench
-from benchmarks.peers.hlb_cifar10 import HlbCifar10
-from benchmarks.peers.plain_pytorch import PlainPytorch, PlainResNet
-from fastcifar.cli import main
+from fastcifar.bench.environment import environment
+from fastcifar.bench.plain import PilImages, normalised
+from fastcifar.commands import main
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
-from fastcifar.measure import peers as measure
-from fastcifar.measure.environment import environment
-from fastcifar.measure.peers import Job, Outcome, merged, parse_paths, ratios, run_peers
-from fastcifar.measure.program import Line, Output
-from fastcifar.measure.record import Epoch, Images, Record, Run, make_record, to_json
-from fastcifar.measure.record_check import read_record
-from fastcifar.model import ResNet, parameter_count
+from fastcifar.peers import airbench, compare, hlb_cifar10, peers, plain_pytorch
+from fastcifar.peers.airbench import Airbench
+from fastcifar.peers.compare import Outcome, merged, parse_paths, ratios, run_peers
+from fastcifar.peers.hlb_cifar10 import HlbCifar10
+from fastcifar.peers.peer import Job, Peer
+from fastcifar.peers.plain_pytorch import PlainPytorch
+from fastcifar.peers.program import Line, Output
 from fastcifar.recipe import Augmentation, Model, Recipe, Schedule
-from fastcifar.report.peers import print_peers
+from fastcifar.records.check import read_record
+from fastcifar.records.record import Epoch, Images, Record, Run, make_record, to_json
+from fastcifar.report.console import Console
+from fastcifar.report.tables import print_peers
 
 TOY = Recipe(
     epochs=2,
@@ -99,7 +98,7 @@ def foreign(runs: list[Run], target: float = 0.94, train: int = 49_152) -> Recor
         recipe=None,
         execution=None,
         images=Images(train=train, test=10_000),
-        environment=environment(),
+        environment=environment("cpu"),
         runs=runs,
     )
 
@@ -174,24 +173,13 @@ def test_a_table_that_has_changed_is_refused_in_one_line(lines: list[str]) -> No
         airbench.parse(stamped(lines), 1_700_000_000.0, 49_152)
 
 
-def test_the_plain_network_is_the_same_one() -> None:
-    for config in (Model(width=4), Model(width=4, layer2_residual=True, conv_bias=False)):
-        ours, plain = ResNet(config).eval(), PlainResNet(config).eval()
-        assert parameter_count(plain) == parameter_count(ours)
-        # Both name their layers in the order they are applied in, so that the weights of one fit the other.
-        values = zip(plain.state_dict(), ours.state_dict().values(), strict=True)
-        plain.load_state_dict(dict(values))
-        images = torch.randn(2, 3, 32, 32)
-        assert torch.allclose(plain(images), ours(images), atol=1e-5)
-
-
 def test_the_plain_cutout_is_the_recipes() -> None:
     """A square of the recipe's side, of the mean colour, wholly inside."""
-    transform = plain_pytorch.train_transform(Augmentation(pad=0, flip="none", cutout=8))
     dataset = synthetic(train=20, test=1)
-    bare = plain_pytorch.plain_transform()
-    one = plain_pytorch.PilImages(dataset.train_images, dataset.train_labels, transform)
-    other = plain_pytorch.PilImages(dataset.train_images, dataset.train_labels, bare)
+    bare = normalised(dataset)
+    transform = plain_pytorch.train_transform(Augmentation(pad=0, flip="none", cutout=8), bare)
+    one = PilImages(dataset.train_images, dataset.train_labels, transform)
+    other = PilImages(dataset.train_images, dataset.train_labels, bare)
     for index in range(20):
         changed = (one[index][0] != other[index][0]).any(dim=0)
         assert one[index][0].shape == (3, 32, 32)
@@ -272,10 +260,8 @@ def test_paths_of_rivals(tmp_path: Path) -> None:
             parse_paths([value])
 
 
-class Scripted:
+class Scripted(Peer):
     """A program whose runs are known beforehand."""
-
-    url: str | None = None
 
     def __init__(self, name: str, runs: list[Record | str], repeats: bool = True) -> None:
         self.name, self._runs, self._repeats, self.seeds = name, list(runs), repeats, []  # type: ignore[var-annotated]
@@ -304,8 +290,8 @@ def test_programs_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         Scripted("at once", [one], repeats=False),
         Scripted("absent", []),
     ]
-    monkeypatch.setattr(measure, "_Ours", lambda execution: ours)
-    monkeypatch.setattr(measure, "find_peers", lambda: rivals)
+    monkeypatch.setattr(compare, "_Ours", lambda execution: ours)
+    monkeypatch.setattr(compare, "peers", lambda: rivals)
     said: list[str] = []
     outcomes = run_peers(
         "toy", replace(TOY, seed=7), Execution(device="cpu"), data=None, runs=2, paths={}, progress=said.append
@@ -331,8 +317,8 @@ def test_programs_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fastcifar_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "_Ours", lambda execution: Scripted("fastcifar", ["the loss is nan"]))
-    monkeypatch.setattr(measure, "find_peers", lambda: [])
+    monkeypatch.setattr(compare, "_Ours", lambda execution: Scripted("fastcifar", ["the loss is nan"]))
+    monkeypatch.setattr(compare, "peers", lambda: [])
     with pytest.raises(RunError, match="the loss is nan"):
         run_peers("toy", TOY, Execution(device="cpu"), data=None, runs=1, paths={}, progress=lambda line: None)
 

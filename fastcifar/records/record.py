@@ -1,7 +1,8 @@
 """A result that can be checked: a JSON file of recipe, environment and every run's log, from which all else follows.
 
-Its JSON Schema is record.schema.json beside this. Nothing in a record is trusted: text is kept free of control
-characters, sizes are bounded, and a figure that does not follow from the log is refused by name.
+`schema` is its JSON Schema; records of earlier versions are read by way of `fastcifar.records.migrate`. Nothing in a
+record is trusted: text is kept free of control characters, sizes are bounded, and a figure that does not follow from
+the log is refused by name.
 """
 
 import hashlib
@@ -14,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fastcifar.execution import Execution
-from fastcifar.measure.time_to_accuracy import (
+from fastcifar.recipe import Recipe, validated
+from fastcifar.records.protocol import (
     P_LIMIT,
     ProtocolName,
     first_crossing,
@@ -22,9 +24,8 @@ from fastcifar.measure.time_to_accuracy import (
     interval,
     p_below,
 )
-from fastcifar.recipe import Recipe, validated
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 # One line of text: no control characters, and none that turn the direction of writing.
 Line = Annotated[
@@ -92,41 +93,53 @@ class Images(_Strict):
 
 
 class Environment(_Strict):
-    """Machine and software: `fastcifar.measure.environment`."""
+    """Machine and software: `fastcifar.bench.environment`, where `gpu` and `gpus` are those the runs used.
 
-    fastcifar: Line
-    commit: Line | None
-    dirty: bool | None
-    gpu: Line | None
-    gpus: Annotated[int, Field(ge=0)]
-    gpu_power_limit_watts: Positive | None
-    driver: Line | None
-    cuda: Line | None
-    cudnn: int | None
-    torch: Line
-    torchvision: Line | None
-    dali: Line | None
-    python: Line
-    os: Line
-    cpu: Line
-    cores: Annotated[int, Field(ge=1)]
-    threads: Annotated[int, Field(ge=1)]
-    cpu_capability: Line
-    memory_gib: Positive
-    compiler: Line | None
+    Any field may be missing: a program that came before it did not write it.
+    """
+
+    fastcifar: Line | None = None
+    commit: Line | None = None
+    dirty: bool | None = None
+    gpu: Line | None = None
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    gpu_power_limit_watts: Positive | None = None
+    driver: Line | None = None
+    cuda: Line | None = None
+    cudnn: int | None = None
+    torch: Line | None = None
+    torchvision: Line | None = None
+    dali: Line | None = None
+    python: Line | None = None
+    os: Line | None = None
+    cpu: Line | None = None
+    cores: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+    cpu_capability: Line | None = None
+    memory_gib: Positive | None = None
+    compiler: Line | None = None
+
+
+class Executed(_Strict):
+    """How the runs were executed: a resolved `fastcifar.execution.Execution` of its day, whose names may be gone."""
+
+    device: Literal["cuda", "cpu"]
+    loader: Line
+    precision: Line
+    compile: Line
 
 
 class Record(_Strict):
     """A result: n runs of one recipe on one machine. `recipe` and `execution` are None for a rival's program."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     program: Line
     name: Annotated[Line, StringConstraints(min_length=1, max_length=60)]
     protocol: ProtocolName
     target: Annotated[float, Field(gt=0, le=1)]
     recipe: Recipe | None
     recipe_hash: Line | None
-    execution: Execution | None
+    execution: Executed | None
     images: Images
     environment: Environment
     runs: Annotated[list[Run], Field(min_length=1, max_length=10_000)]
@@ -184,7 +197,7 @@ def make_record(
     environment: dict[str, Any],
     runs: Sequence[Run],
 ) -> Record:
-    """A record of `runs`, its summary and hash computed."""
+    """A record of `runs`, its summary and hash computed; `execution` is resolved."""
     if recipe is not None:
         recipe = validated(asdict(recipe))  # whole numbers become floats where floats are meant, as in the file
     return Record(
@@ -195,7 +208,7 @@ def make_record(
         target=target,
         recipe=recipe,
         recipe_hash=None if recipe is None else recipe_hash(asdict(recipe)),
-        execution=execution,
+        execution=None if execution is None else Executed(**asdict(execution)),
         images=images,
         environment=Environment(**environment),
         runs=list(runs),
@@ -209,5 +222,5 @@ def to_json(record: Record) -> bytes:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a record: what record.schema.json holds."""
+    """The JSON Schema of a record."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema()}

@@ -4,9 +4,9 @@ import copy
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from records import ENVIRONMENT, record
+from made_records import ENVIRONMENT, record
 
+from fastcifar.bench.environment import environment
 from fastcifar.errors import InputError
-from fastcifar.measure.environment import environment
-from fastcifar.measure.leaderboard import checkout
-from fastcifar.measure.record import Environment, recipe_hash, schema, to_json
-from fastcifar.measure.record_check import read_record, require_reached
 from fastcifar.recipe import Recipe
+from fastcifar.records.check import read_record, require_reached
+from fastcifar.records.record import SCHEMA_VERSION, Environment, recipe_hash, schema, to_json
 
 Values = dict[str, Any]
 
@@ -58,17 +57,51 @@ def test_fixed_budget_counts_the_whole_recipe_and_its_last_evaluation() -> None:
     assert found.summary.reached
 
 
-def test_the_schema_ships_and_is_the_programs() -> None:
-    shipped = json.loads((resources.files("fastcifar.measure") / "record.schema.json").read_text())
-    assert shipped == schema()
-    jsonschema.Draft202012Validator.check_schema(shipped)
-    jsonschema.validate(json.loads(to_json(record())), shipped)
+def test_the_schema_is_of_a_record(values: Values) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.validate(values, schema())
+    for tamper in (put("note", "trust me"), put("summary.runs", "3"), put("execution.device", "auto"), drop("runs")):
+        tampered = copy.deepcopy(values)
+        tamper(tampered)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(tampered, schema())
 
 
 def test_the_environment_here_fits_a_record() -> None:
     found = Environment.model_validate(environment())
-    assert set(Environment.model_fields) == set(ENVIRONMENT)
+    assert set(Environment.model_fields) == set(ENVIRONMENT) == found.model_fields_set
+    assert found.cores is not None
     assert found.cores >= 1
+
+
+def test_any_field_of_the_environment_may_be_missing(tmp_path: Path, values: Values) -> None:
+    for field in ENVIRONMENT:
+        one = copy.deepcopy(values)
+        drop(f"environment.{field}")(one)
+        assert getattr(read_record(write(tmp_path, one)).environment, field) is None
+    assert read_record(write(tmp_path, {**values, "environment": {}})).environment == Environment()
+
+
+def test_a_loader_that_is_no_more_is_still_named(tmp_path: Path, values: Values) -> None:
+    put("execution.loader", "torchvision")(values)
+    found = read_record(write(tmp_path, values))
+    assert found.execution is not None
+    assert found.execution.loader == "torchvision"
+
+
+def test_a_field_left_out_of_the_recipe_is_refused_though_its_hash_is_right(tmp_path: Path, values: Values) -> None:
+    """Of every version, and never filled with today's default."""
+    for version in range(1, SCHEMA_VERSION + 1):
+        for field, complaint in {
+            "label_smoothing": "label_smoothing",
+            "schedule.shape": "schedule.shape",
+            "model": "model.width",
+        }.items():
+            one = copy.deepcopy({**values, "schema_version": version})
+            drop(f"recipe.{field}")(one)
+            one["recipe_hash"] = recipe_hash(one["recipe"])
+            with pytest.raises(InputError, match=rf": recipe\.{re.escape(complaint)}: is missing"):
+                read_record(write(tmp_path, one))
 
 
 def put(path: str, value: Any) -> Callable[[Values], None]:
@@ -128,12 +161,25 @@ TAMPERINGS: list[tuple[Callable[[Values], None], str]] = [
     (put("recipe", None), "recipe_hash: there is no recipe"),
     (put("images.train", 1_000_000), "images.train: 1,000,000 images; by the recipe it is 50,000"),
     (put("images.test", 100), "images.test: 100 images; by the recipe it is 10,000"),
-    (put("schema_version", 2), "schema_version: 2 is unknown; this fastcifar reads version 1"),
+    (
+        put("schema_version", SCHEMA_VERSION + 1),
+        f"schema_version: {SCHEMA_VERSION + 1} is unknown; this fastcifar reads 1",
+    ),
+    (put("schema_version", 0), "schema_version: 0 is unknown"),
+    (put("schema_version", 1.0), "schema_version: 1.0 is unknown"),
     (put("schema_version", True), "schema_version: True is unknown"),
     (drop("schema_version"), "schema_version: None is unknown"),
     (put("protocol", "best-of-many"), "protocol: input should be 'first-crossing' or 'fixed-budget'"),
     (put("note", "trust me"), "note: extra inputs are not permitted"),
-    (drop("environment.torch"), "environment.torch: field required"),
+    (put("environment.host", "mine"), "environment.host: extra inputs are not permitted"),
+    (put("environment.gpus", -1), "environment.gpus: input should be greater than or equal to 0"),
+    (put("environment.gpus", 1), "environment.gpus: 1 used, but the runs were on cpu"),
+    (put("execution.device", "cuda"), "environment.gpus: 0 used, but the runs were on cuda"),
+    (drop("environment"), "environment: field required"),
+    (put("execution.device", "auto"), "execution.device: input should be 'cuda' or 'cpu'"),
+    (put("execution.loader", "a\x1b[2Jb"), "execution.loader: string should match pattern"),
+    (put("execution.workers", 2), "execution.workers: extra inputs are not permitted"),
+    (drop("execution.loader"), "execution.loader: field required"),
     (put("environment.cpu", "a\x1b[2Jb"), "environment.cpu: string should match pattern"),
     (put("environment.cpu", "a\u202eb"), "environment.cpu: string should match pattern"),
     (put("name", "x" * 100_000), "name: string should have at most"),
@@ -238,8 +284,17 @@ def numbers(values: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 # What no other figure of a record is bound to: changing it claims nothing. Nor does the accuracy of an epoch that is
-# neither the last nor at the target.
-FREE = {"setup_seconds", "train_loss", "train_accuracy", "test_loss", "learning_rate", "eval_seconds", "wall_seconds"}
+# neither the last nor at the target. Versions 1 and 2 say the same of a run on the CPU.
+FREE = {
+    "schema_version",
+    "setup_seconds",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "learning_rate",
+    "eval_seconds",
+    "wall_seconds",
+}
 BOUND = [
     path
     for path in numbers(json.loads(to_json(record())))
@@ -275,7 +330,14 @@ def test_no_bound_figure_can_be_changed(tmp_path: Path, path: tuple[Any, ...], f
 )
 def test_junk_is_refused_in_one_line(tmp_path: Path, junk: Any) -> None:
     good = json.loads(to_json(record()))
-    for values in (junk, {"schema_version": 1, "runs": junk}, {**good, "runs": junk}, {**good, "recipe": junk}):
+    for values in (
+        junk,
+        *({"schema_version": version, "runs": junk} for version in range(1, SCHEMA_VERSION + 1)),
+        # None at all is what a rival's program has of the one, and an old one may have of the other.
+        *({**good, "schema_version": 1, part: junk} for part in ("environment", "execution") if junk not in (None, {})),
+        {**good, "runs": junk},
+        {**good, "recipe": junk},
+    ):
         if values == good or (isinstance(values, dict) and values.get("recipe", good["recipe"]) is None):
             continue
         with pytest.raises(InputError) as refusal:
@@ -283,7 +345,8 @@ def test_junk_is_refused_in_one_line(tmp_path: Path, junk: Any) -> None:
         assert "\n" not in str(refusal.value)
 
 
-REAL = checkout() / "results" / "2026-11-22-laptop-AMD-EPYC-2-cores.record.json"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+REAL = RESULTS / "2026-11-22-laptop-AMD-EPYC-2-cores.record.json"
 REAL_TAMPERINGS = [
     ("summary.seconds.mean", 99.0),
     ("summary.seconds.low", 1.0),

@@ -16,11 +16,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.peers import cuda_script
-from benchmarks.peers.cuda_script import Printed, Row
-from fastcifar.measure.peers import Job
-from fastcifar.measure.program import Output
-from fastcifar.measure.record import Record, Run
+from fastcifar.peers import cuda_script
+from fastcifar.peers.cuda_script import Printed, Row
+from fastcifar.peers.peer import Job, Peer
+from fastcifar.peers.program import Output
+from fastcifar.records.record import Record, Run
 
 # Each script and the images of an epoch: a short last batch is left out.
 SCRIPTS = {"airbench94_muon.py": 50_000, "airbench94_compiled.py": 49_152, "airbench94.py": 49_152}
@@ -28,11 +28,11 @@ FOLDERS = (".", "legacy")
 PACKAGE = "import airbench; airbench.warmup94(); airbench.train94(run=0)"
 
 
-class Airbench:
+class Airbench(Peer):
     """airbench's 94 % script, or the package's `train94`."""
 
     name = "airbench"
-    url: str | None = "https://github.com/KellerJordan/cifar10-airbench"
+    url = "https://github.com/KellerJordan/cifar10-airbench"
 
     def missing(self, job: Job) -> str | None:
         """Why it cannot run here."""

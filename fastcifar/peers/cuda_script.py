@@ -15,11 +15,11 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
+from fastcifar.bench.environment import environment
 from fastcifar.errors import RunError
-from fastcifar.measure.environment import environment
-from fastcifar.measure.peers import Job
-from fastcifar.measure.program import Line, Output, run_program
-from fastcifar.measure.record import Epoch, Images, Record, Run, make_record
+from fastcifar.peers.peer import Job
+from fastcifar.peers.program import Line, Output, run_program
+from fastcifar.records.record import Epoch, Images, Record, Run, make_record
 
 TEST_IMAGES = 10_000
 
@@ -136,7 +136,7 @@ def as_record(job: Job, *, program: str, name: str, runs: Sequence[Run], train_i
         recipe=None,
         execution=None,
         images=Images(train=train_images, test=TEST_IMAGES),
-        environment=environment(),
+        environment=environment(job.device),
         runs=runs,
     )
 

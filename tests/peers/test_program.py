@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import fastcifar
 from fastcifar.errors import RunError
-from fastcifar.measure import program
-from fastcifar.measure.program import ProgramError, run_program
+from fastcifar.peers import program
+from fastcifar.peers.program import ProgramError, run_own, run_program
 
 
 def test_what_a_program_last_said_is_why_it_failed(tmp_path: Path) -> None:
@@ -63,3 +64,19 @@ def test_a_program_within_its_time_is_not_cut(tmp_path: Path, capfd: pytest.Capt
     output = run_program([sys.executable, "-c", "print('seen')"], tmp_path, seconds=60, show=True)
     assert (output.lines, output.cut) == ([], False)
     assert capfd.readouterr().out == "seen\n"
+
+
+@pytest.mark.parametrize("before", [None, "/elsewhere"])
+def test_our_own_programs_are_of_this_fastcifar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """In any folder, whatever else is installed, and with what a person's PYTHONPATH has."""
+    if before:
+        monkeypatch.setenv("PYTHONPATH", before)
+    else:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    (tmp_path / "shown.py").write_text("import fastcifar, sys\nprint(fastcifar.__file__, *sys.path, sep='\\n')\n")
+    first, *places = [line.text for line in run_own("shown", [], tmp_path).lines]
+    assert first == fastcifar.__file__
+    expected = [str(Path(first).parents[1]), *([before] if before else [])]
+    assert places[1 : len(expected) + 1] == expected

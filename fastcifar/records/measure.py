@@ -4,48 +4,34 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 import fastcifar
+from fastcifar.bench.environment import environment
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
-from fastcifar.measure.environment import environment
-from fastcifar.measure.record import Environment, Epoch, Images, Record, Run, make_record, recipe_hash
-from fastcifar.measure.time_to_accuracy import ProtocolName
 from fastcifar.recipe import Recipe
-from fastcifar.training.log import EpochLog
+from fastcifar.records.protocol import ProtocolName
+from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, make_record
+from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.trainer import Trainer
 
 
-class Watcher(Protocol):
-    """Who is told how the runs go, as a `fastcifar.training.trainer.Observer` is, and of each run's begin and end."""
+class Watcher(Observer):
+    """An observer that is told of each run's begin and end too."""
 
     def begin(self, number: int, trainer: Trainer) -> None:
         """Run `number` (from 0) is about to start."""
-        ...
-
-    def step(self, epoch: int, step: int) -> None:
-        """A step has been asked of the device."""
-        ...
-
-    def epoch(self, log: EpochLog) -> None:
-        """An epoch is over."""
-        ...
 
     def end(self, number: int, run: Run) -> None:
         """Run `number` is over."""
-        ...
 
 
-class _Logs:
+class _Logs(Observer):
     """Keeps a run's log."""
 
     def __init__(self) -> None:
         self.epochs: list[Epoch] = []
-
-    def step(self, epoch: int, step: int) -> None:
-        pass
 
     def epoch(self, log: EpochLog) -> None:
         self.epochs.append(Epoch(**asdict(log)))
@@ -73,17 +59,17 @@ def bench_accuracy(
     began = time.perf_counter()
     if protocol == "fixed-budget" and recipe.stop_at_target:
         raise InputError("--stop-at-target: fixed-budget times the whole recipe; leave it out, or use first-crossing")
-    here = environment()
+    here = environment(execution.device)
     done = list(_continued(earlier, recipe, execution, protocol, here)) if earlier else []
     if earlier and len(done) >= runs:
         return earlier
     trainer, record = None, earlier
     for number in range(len(done), runs):
-        seed = recipe.seed + number
+        seeded = replace(recipe, seed=recipe.seed + number)
         if trainer is None:
-            trainer = Trainer(replace(recipe, seed=seed), dataset, execution)
+            trainer = Trainer(seeded, dataset, execution)
         else:
-            trainer.restart(seed)
+            trainer.restart(seeded)
         run = _run(number, trainer, watcher)
         done.append(run)
         watcher.end(number, run)
@@ -123,11 +109,11 @@ def _continued(
     earlier: Record, recipe: Recipe, execution: Execution, protocol: ProtocolName, here: dict[str, object]
 ) -> Sequence[Run]:
     """The earlier record's runs, if they may stand beside new ones."""
-    if earlier.recipe_hash != recipe_hash(asdict(recipe)):
+    if earlier.recipe != recipe:
         raise InputError("--resume: the record is of another recipe (its fields are in the record)")
     if earlier.protocol != protocol:
         raise InputError(f"--resume: the record's protocol is {earlier.protocol}, not {protocol}")
-    if earlier.execution != execution:
+    if earlier.execution != Executed(**asdict(execution)):
         raise InputError(f"--resume: the record was executed otherwise: {earlier.execution}")
     now = Environment.model_validate(here)
     for field in Environment.model_fields:

@@ -1,0 +1,1 @@
+"""Results that can be checked, and ranked."""

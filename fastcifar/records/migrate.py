@@ -1,0 +1,36 @@
+"""Records of earlier versions, made into records of the present one: version -> function over the raw JSON.
+
+A function gives the next version's values for its own version's, and changes nothing in place. Its literals say what
+was so before, and stay as they are whatever today's defaults become. Nobody has checked the values yet: what is not as
+it should be is passed on, and refused afterwards by the check of the present version. `recipe_hash` is kept: it is that
+of the recipe as it stands in the file.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastcifar.records.record import SCHEMA_VERSION
+
+
+def _gpus_used(values: dict[str, Any]) -> dict[str, Any]:
+    """1 -> 2: `environment.gpus` was the number on the machine, and is the number that the run used.
+
+    Every program used one so far, and none where it ran on the CPU; a rival's, without an execution, one if there was.
+    """
+    environment, execution = values.get("environment"), values.get("execution")
+    if not isinstance(environment, dict) or type(gpus := environment.get("gpus")) is not int:
+        return values
+    on_cpu = isinstance(execution, dict) and execution.get("device") == "cpu"
+    used = min(gpus, 0 if on_cpu else 1)
+    unused = {} if used else {"gpu": None, "gpu_power_limit_watts": None}
+    return {**values, "environment": {**environment, "gpus": used, **unused}}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _gpus_used}
+
+
+def migrated(values: dict[str, Any]) -> dict[str, Any]:
+    """`values`, a record's of any version from 1 on, in the present version."""
+    for version in range(values["schema_version"], SCHEMA_VERSION):
+        values = {**MIGRATIONS[version](values), "schema_version": version + 1}
+    return values

@@ -1,0 +1,119 @@
+"""A record of any version from 1 on is read by this program, as it stands in its file."""
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import record
+
+from fastcifar.errors import InputError
+from fastcifar.records.check import read_record, require_reached
+from fastcifar.records.migrate import MIGRATIONS, migrated
+from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash, to_json
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+# The records there are of earlier versions, none of which is ever edited: sha256 of their bytes, version.
+KEPT = {
+    "2026-11-22-laptop-AMD-EPYC-2-cores.record.json": (
+        "caa92d4db68585ad2acb7cbfc97da3a9b86bb5d88db15b6eaa1d1cc2b570ffda",
+        1,
+    ),
+    "2026-11-22-peers-fastcifar-AMD-EPYC-2-cores.record.json": (
+        "2819b7cc4cc21d8c2735e306baa5d085f35b3c42c654d67a23fee45f2e2ca206",
+        1,
+    ),
+    "2026-11-22-peers-plain_pytorch-AMD-EPYC-2-cores.record.json": (
+        "7e5735c3704250c3fa5456f40a36358dca48bc7970938d4f728674fec1ed88de",
+        1,
+    ),
+}
+
+
+def first_version(**changes: Any) -> dict[str, Any]:
+    """The made-up record as version 1 had it; `changes` are of its environment."""
+    values = json.loads(to_json(record()))
+    values["environment"] |= changes
+    return {**values, "schema_version": 1}
+
+
+def read(folder: Path, values: dict[str, Any]) -> Record:
+    file = folder / "one.record.json"
+    file.write_text(json.dumps(values))
+    return read_record(file)
+
+
+def test_every_version_leads_to_the_present_one() -> None:
+    assert set(MIGRATIONS) == set(range(1, SCHEMA_VERSION))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_records_kept_are_read_through_every_migration(name: str) -> None:
+    file, (digest, version) = RESULTS / name, KEPT[name]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
+    values = json.loads(file.read_bytes())
+    assert values["schema_version"] == version
+    for number in range(version, SCHEMA_VERSION):
+        before = copy.deepcopy(values)
+        after = MIGRATIONS[number](values)
+        assert values == before  # nothing is changed in place
+        values = {**after, "schema_version": number + 1}
+    assert values == migrated(json.loads(file.read_bytes()))
+    found = read_record(file)
+    require_reached(found, file)
+    assert found == Record.model_validate_json(json.dumps(values))
+    assert found.recipe_hash == recipe_hash(json.loads(file.read_bytes())["recipe"])
+    assert [run.model_dump() for run in found.runs] == values["runs"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "execution", "used"),
+    [
+        ({"gpu": "A GPU", "gpus": 8}, {"device": "cuda"}, ("A GPU", 1, 700.0)),
+        ({"gpu": "A GPU", "gpus": 8}, {"device": "cpu"}, (None, 0, None)),
+        ({"gpu": "A GPU", "gpus": 8}, None, ("A GPU", 1, 700.0)),  # a rival's program
+        ({"gpu": None, "gpus": 0, "gpu_power_limit_watts": None}, None, (None, 0, None)),
+    ],
+)
+def test_of_the_machines_gpus_those_that_were_used_count(
+    tmp_path: Path, environment: dict[str, Any], execution: dict[str, Any] | None, used: tuple[object, ...]
+) -> None:
+    values = first_version(gpu_power_limit_watts=700.0, **environment) if environment["gpus"] else first_version()
+    values["execution"] = execution and {**values["execution"], **execution}
+    found = read(tmp_path, values).environment
+    assert (found.gpu, found.gpus, found.gpu_power_limit_watts) == used
+
+
+def test_what_the_second_version_says_was_used_stands(tmp_path: Path) -> None:
+    values = first_version(gpu="A GPU", gpus=8)
+    values["execution"]["device"] = "cuda"
+    assert read(tmp_path, {**values, "schema_version": 2}).environment.gpus == 8
+
+
+def test_the_hash_is_that_of_the_recipe_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration may fill fields that came later: the hash is checked before it, and kept."""
+    values = first_version()
+    del values["recipe"]["label_smoothing"]  # as if this field had come with version 2
+    values["recipe_hash"] = recipe_hash(values["recipe"])
+    with pytest.raises(InputError, match=r"recipe\.label_smoothing: is missing"):
+        read(tmp_path, values)
+    fill = MIGRATIONS[1]
+    monkeypatch.setitem(MIGRATIONS, 1, lambda old: {**fill(old), "recipe": {**old["recipe"], "label_smoothing": 0.125}})
+    found = read(tmp_path, values)
+    assert found.recipe is not None
+    assert found.recipe.label_smoothing == 0.125
+    assert found.recipe_hash == values["recipe_hash"]
+    with pytest.raises(InputError, match="recipe_hash: is not that of the recipe"):
+        read(tmp_path, {**values, "recipe_hash": recipe_hash({**values["recipe"], "label_smoothing": 0.125})})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("gpus", -1), ("gpus", "8"), ("gpus", True), ("gpus", 1.5), ("gpu", 8), ("gpu", "\x1b[2J")]
+)
+def test_what_is_no_first_version_is_refused_by_name(tmp_path: Path, field: str, value: object) -> None:
+    values = first_version(**{"gpu": "A GPU", "gpus": 8, field: value})
+    values["execution"] = None
+    with pytest.raises(InputError, match=rf"environment\.{field}: "):
+        read(tmp_path, values)
