@@ -13,14 +13,14 @@ from PIL import Image
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe
-from fastcifar.report.run_figures import Tested, answers
-from fastcifar.training.log import EpochLog, Result
+from fastcifar.report.run_figures import answers
+from fastcifar.runs.api import RunObserver, Start, Trained
+from fastcifar.runs.predictions import Tested
+from fastcifar.training.log import EpochLog
 
 
-class TensorBoard:
-    """Observes a run and writes event files into `folder`, made with the first of them; the step is the epoch.
+class TensorBoard(RunObserver):
+    """Writes a run's event files into `folder`, made with the first of them; the step is the epoch.
 
     As a context manager it closes the file under way; what comes after that goes into another one beside it. Raises
     `InputError` where the package tensorboard is not here.
@@ -52,16 +52,13 @@ class TensorBoard:
         if self._made is not None:
             self._made.close()
 
-    def start(self, recipe: Recipe, execution: Execution) -> None:
+    def start(self, about: Start) -> None:
         """Write the hyperparameters: what is trained, by dotted names, and how it is executed."""
         # Not by add_hparams, which makes a run of its own of them. The first of the three, a table of contents, is not
         # written: TensorBoard takes any one run's for all; without it, it puts first in what the runs differ.
-        _, started, _ = self._hparams(_dotted(asdict(recipe)) | asdict(execution), {})
+        _, started, _ = self._hparams(_dotted(asdict(about.trainer.recipe)) | asdict(about.execution), {})
         self._writer.file_writer.add_summary(started)
         self._writer.flush()
-
-    def step(self, epoch: int, step: int) -> None:
-        """Nothing is written at a step, which is inside the time measured."""
 
     def epoch(self, log: EpochLog) -> None:
         """Write the epoch, and flush, for a TensorBoard that follows the run."""
@@ -79,10 +76,10 @@ class TensorBoard:
             self._writer.add_scalar(name, value, log.epoch)
         self._writer.flush()
 
-    def finish(self, result: Result) -> None:
+    def finish(self, trained: Trained) -> None:
         """Write the result beside the hyperparameters; the time to the target only where that was reached."""
         for name in ("final_accuracy", "best_accuracy", "time_to_target", "train_seconds"):
-            if (value := getattr(result, name)) is not None:
+            if (value := getattr(trained, name)) is not None:
                 self._writer.add_scalar(f"hparam/{name}", value, self._epoch)
         *_, ended = self._hparams({}, {})
         self._writer.file_writer.add_summary(ended)
@@ -93,7 +90,7 @@ class TensorBoard:
         drawn = answers(found, dataset)
         with self:
             for name in ("confusion", "mistakes"):
-                pixels = np.asarray(Image.open(io.BytesIO(drawn[name].draw())).convert("RGB"))
+                pixels = np.asarray(Image.open(io.BytesIO(drawn[name].png())).convert("RGB"))
                 self._writer.add_image(f"test/{name}", pixels, self._epoch, dataformats="HWC")
 
 

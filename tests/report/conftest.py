@@ -10,7 +10,7 @@ import pytest
 from fastcifar.data.dataset import Dataset
 from fastcifar.execution import Execution
 from fastcifar.recipe import Model, Recipe, Schedule
-from fastcifar.training.run_directory import RunDirectory
+from fastcifar.runs.directory import RunDirectory
 from fastcifar.training.trainer import Trainer
 
 

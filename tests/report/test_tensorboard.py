@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from finished import CPU, RECIPE, dataset
 from PIL import Image
-from torch.optim.lr_scheduler import LambdaLR
 
 import fastcifar
-from fastcifar.cli import main
+from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
-from fastcifar.report import run_figures
-from fastcifar.report.figures import WIDTH
+from fastcifar.report.drawing import WIDTH
 from fastcifar.report.tensorboard import TensorBoard
-from fastcifar.training.log import EpochLog
+from fastcifar.runs import predictions
+from fastcifar.training.log import EpochLog, Observer
 
 pytest.importorskip("tensorboard", reason="tensorboard is not here")
 
@@ -66,7 +65,7 @@ def images() -> Iterator[Dataset]:
     """Those that `TINY` names, loaded once."""
     limited = dataset().limited(150, 100)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("fastcifar.data.load", "fastcifar.runs"):
+        for module in ("fastcifar.data.load", "fastcifar.runs.api"):
             patch.setattr(f"{module}.load_dataset", lambda recipe, data: limited)
         yield limited
 
@@ -77,8 +76,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, images: Dataset) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
     passes = []
     with pytest.MonkeyPatch.context() as patch:
-        once = run_figures.predict_logits
-        patch.setattr(run_figures, "predict_logits", lambda *given, **named: passes.append(1) or once(*given, **named))
+        once = predictions.probabilities
+        patch.setattr(predictions, "probabilities", lambda *given, **named: passes.append(1) or once(*given, **named))
         assert main([*TINY, "--target", "0.001", "--tensorboard", "--out", str(path)]) == 0
     assert len(passes) == 1
     return path
@@ -156,7 +155,7 @@ def test_a_run_that_fails_leaves_what_it_wrote_and_closes(tmp_path: Path, monkey
     monkeypatch.setattr(SummaryWriter, "close", lambda writer: closed.append(1) or close(writer))
     monkeypatch.setattr(
         "fastcifar.training.trainer.one_cycle",
-        lambda optimizer, schedule, **_: LambdaLR(optimizer, lambda step: 1 if step < 3 else 1e33),
+        lambda schedule, **_: lambda step: schedule.max_lr * (1 if step < 3 else 1e33),
     )
     assert main([*TINY, "--tensorboard", "--out", str(tmp_path / "run")]) == 1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
@@ -168,26 +167,25 @@ def test_a_run_that_fails_leaves_what_it_wrote_and_closes(tmp_path: Path, monkey
 
 
 def test_from_python_and_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An observer of any run, into the run's own folder too; each epoch can be read when it is over."""
+    """An observer of any run, into the run's own folder too; each epoch can be read when it is over, all at its end."""
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     write = RecordWriter.write  # in a thread of its own: late, unless it is waited for
     monkeypatch.setattr(RecordWriter, "write", lambda writer, record: time.sleep(0.02) or write(writer, record))
 
-    class Reader:
+    class Reader(Observer):
         seen: list[list[int]] = []  # noqa: RUF012
-
-        def step(self, epoch: int, step: int) -> None:
-            pass
 
         def epoch(self, log: EpochLog) -> None:
             self.seen.append([step for step, _ in values(read(tmp_path / "run" / "tensorboard"), "accuracy/test")])
 
-    with TensorBoard(tmp_path / "run" / "tensorboard") as board:
-        fastcifar.train(
-            replace(RECIPE, limit_train=150, limit_test=100),
-            execution=CPU,
-            out=tmp_path / "run",
-            observers=[board, Reader()],
-        )
+    trained = fastcifar.train(
+        replace(RECIPE, limit_train=150, limit_test=100),
+        execution=CPU,
+        out=tmp_path / "run",
+        observers=[TensorBoard(tmp_path / "run" / "tensorboard"), Reader()],
+    )
     assert Reader.seen == [[1], [1, 2]]
+    found = read(tmp_path / "run" / "tensorboard")
+    assert hyperparameters(found)["loader"] == CPU.loader
+    assert values(found, "hparam/final_accuracy") == [(2, pytest.approx(trained.final_accuracy, rel=1e-6))]

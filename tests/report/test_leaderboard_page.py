@@ -2,21 +2,24 @@
 
 import base64
 import hashlib
-import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
-from fastcifar.measure.leaderboard import Curve, Group, Published, groups, read_entry
-from fastcifar.measure.record import Environment, Epoch, Images, Record, Run, make_record, to_json
 from fastcifar.recipe import Model, Recipe
-from fastcifar.report.page import write_page
+from fastcifar.records.leaderboard import Curve, Group, Published, groups, read_entry
+from fastcifar.records.record import Environment, Epoch, Images, Record, Run, make_record, to_json
+from fastcifar.report.charts import Timed
+from fastcifar.report.leaderboard_page import write_page
 
 CPU = "AMD EPYC 9R14 96-Core Processor"
 GPU = "NVIDIA H100 80GB HBM3"
@@ -30,6 +33,7 @@ CURVES = [
     Curve("the reference log", "https://example.org/log", [(24.5 * n, 0.93 - 0.5 / n) for n in range(1, 25)]),
     Curve("another log", "https://example.org/other", [(3.0 * n, 0.95 - 0.4 / n) for n in range(1, 9)]),
 ]
+PLACEHOLDERS = "$data $policy {{ policy }} {% if %} $x^2$"
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
 
@@ -67,7 +71,7 @@ def record(
                 )
             )
         wall = sum(epoch.train_seconds + (epoch.eval_seconds or 0) for epoch in log) + 1
-        started = f"2026-11-{20 + number:02}T10:00:00+00:00"
+        started = f"2026-11-{20 + number % 10:02}T10:00:00+00:00"
         made.append(Run(seed=number, started=started, setup_seconds=12.5, wall_seconds=wall, epochs=log))
     machine: dict[str, Any] = dict.fromkeys(Environment.model_fields)
     machine |= {"fastcifar": "0.1.0", "torch": "2.15.0", "python": "3.11.2", "os": "Linux-6.1", "cpu": CPU, "cores": 2}
@@ -78,7 +82,7 @@ def record(
         protocol=protocol,
         target=target,
         recipe=recipe,
-        execution=Execution("cpu", loader, "bfloat16", "off") if recipe else None,
+        execution=Execution("cuda" if environment.get("gpu") else "cpu", loader, "bfloat16", "off") if recipe else None,
         images=Images(train=50_000, test=10_000),
         environment=machine,
         runs=made,
@@ -124,16 +128,17 @@ def sample_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def names(page: Any, table: int = 0) -> list[str]:
     """The visible entries of a group's table, in their order."""
-    return page.locator(".group").nth(table).locator(".entry:visible th").all_inner_texts()  # type: ignore[no-any-return]
+    return page.locator(".group").nth(table).locator(".entry:visible > tr > th").all_inner_texts()  # type: ignore[no-any-return]
 
 
 def point_of(page: Any, curve: str, point: int) -> tuple[float, float]:
-    """Where in the window a curve's point is."""
+    """Where in the window a curve's point is; 0 is its last one, from which it is drawn."""
     x, y = page.evaluate(
         """([id, point]) => {
-            const line = document.querySelector(`g[data-curve="${id}"] .line`);
-            const pairs = line.getAttribute("d").slice(1).split("L").map((pair) => pair.split(",").map(Number));
-            const at = new DOMPoint(...pairs.at(point)).matrixTransform(line.getScreenCTM());
+            const line = document.querySelector(`g[data-curve="${id}"] .reach`);
+            const numbers = line.getAttribute("d").match(/[-0-9.]+/g).map(Number);
+            const [x, y] = numbers.slice(2 * point);
+            const at = new DOMPoint(x, y).matrixTransform(line.getScreenCTM());
             return [at.x, at.y];
         }""",
         [curve, point],
@@ -152,7 +157,8 @@ def test_one_file_that_loads_nothing_and_runs_only_its_script(sample_page: Path)
         inline = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
         assert len(inline) == 1
         assert f"'sha256-{base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()}'" in policy[1]
-    assert re.findall(r'(?:src|href)="(?!data:)', text) == []
+    assert re.findall(r'<(?!a )[^>]* (?:src|href)="(?!data:|#)', text) == []
+    assert " style=" not in text
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, sample_page: Path) -> None:
@@ -161,19 +167,58 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path, sample_page: Path)
     )
 
 
-def test_the_data_are_the_records(tmp_path: Path) -> None:
+def test_the_page_has_all_of_a_record_without_its_script(tmp_path: Path, visit: Callable[..., Any]) -> None:
     one = samples()[3]
     (group,) = grouped(tmp_path, [one])
-    text = write_page(tmp_path, [group], [], []).read_text()
-    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', text)
-    assert block is not None
-    (entry,) = json.loads(block[1])["groups"][0]["entries"]
-    assert entry["seconds"]["mean"] == one.summary.seconds.mean  # type: ignore[union-attr]
-    assert entry["recipe_hash"] == one.recipe_hash
-    assert "epochs = 24" in entry["toml"]
-    assert [len(run["epochs"]) for run in entry["runs"]] == [24] * 3
-    assert entry["runs"][0]["epochs"][1][1] == pytest.approx(one.runs[0].epochs[1].train_seconds, rel=1e-5)
-    assert entry["environment"]["gpu"] == GPU
+    page = visit(write_page(tmp_path, [group], [], []), java_script_enabled=False)
+    row = page.locator("tbody.entry")
+    assert row.get_attribute("data-hardware") == GPU
+    assert one.summary.seconds is not None
+    assert float(row.locator("td.time").get_attribute("data-value")) == one.summary.seconds.mean
+    row.locator("summary").first.click()
+    for text in ("epochs = 24", str(one.recipe_hash), GPU, "580.1", "0-True.record.json", "Run 3, seed 2"):
+        assert row.get_by_text(text).first.is_visible()
+    assert page.locator("#filters").is_hidden()
+    row.locator(".details summary").nth(1).click()
+    cells = row.locator("table.log").nth(1).locator("tr").nth(2).locator("td").all_inner_texts()
+    epoch = one.runs[1].epochs[1]
+    assert cells[:2] == ["2", f"{epoch.train_seconds:.3f}"]
+    assert cells[6] == f"{100 * epoch.test_accuracy:.2f} %"
+    assert row.locator("table.log tbody tr").count() == 3 * 24
+
+
+def test_a_curve_is_the_records_means(sample_page: Path, tmp_path: Path) -> None:
+    svg = re.search(r'<svg viewBox="[^"]+" role="img".*?</svg>', sample_page.read_text(), re.DOTALL)
+    assert svg is not None
+    found = {}
+    for one in ElementTree.fromstring(svg[0]).iter("g"):
+        if one.get("class") == "curve":
+            places = [float(number) for number in re.findall(r"[-\d.]+", one.findall("path")[1].attrib["d"])]
+            title = one.findtext("title")
+            found[one.get("data-curve")] = title, list(zip(places[::2], places[1::2], strict=True))[::-1]
+    assert list(found) == [*(f"record-{number}" for number in range(6)), "log-0", "log-1"]
+    assert found["log-0"][0] == "the reference log (published, not measured here): 90.92 % after 588.0 s"
+    entries = [entry for group in grouped(tmp_path, samples()) for entry in group.entries]
+    known, wanted = [], []
+    for number, entry in enumerate(entries):
+        points = entry.curve()
+        title, places = found[f"record-{number}"]
+        assert title is not None
+        assert title.startswith(f"{entry.recipe}, {entry.loader}")
+        assert title.endswith(f": {100 * points[-1][1]:.2f} % after {points[-1][0]:.4g} s")
+        known += places
+        wanted += [(math.log(seconds), accuracy) for seconds, accuracy in points]
+    for axis in range(2):  # one scale for all: the seconds' logarithm, and the accuracy
+        pixels, values = np.array(known)[:, axis], np.array(wanted)[:, axis]
+        slope, offset = np.polyfit(values, pixels, 1)
+        assert np.abs(slope * values + offset - pixels).max() < 0.01
+        assert (slope > 0) == (axis == 0)
+
+
+def test_curves_are_told_apart_by_colour_and_mark() -> None:
+    curves = [Timed(f"record-{k}", "", k, False, [(1, 0.5)]) for k in range(24)]
+    assert len({(curve.colour, curve.mark) for curve in curves}) == 24
+    assert len({curve.dashes for curve in (Timed("", "", k, True, [(1, 0.5)]) for k in range(3))}) == 3
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
@@ -188,7 +233,7 @@ def hostile_page(folder: Path) -> Path:
     """Markup wherever a record has text, a template's placeholder too."""
     small = Recipe(epochs=8, model=Model(width=16))
     records = [record(text, epoch_seconds=9, recipe=small, cpu=text, os=text, compiler=text) for text in HOSTILE]
-    records.append(record("$data $policy", epoch_seconds=8))
+    records.append(record(PLACEHOLDERS, epoch_seconds=8))
     published = [Published(text, 1.0, 0.9, text, 2020, text) for text in HOSTILE]
     return write_page(folder, grouped(folder, records), published, [Curve(text, text, [(1, 0.5)]) for text in HOSTILE])
 
@@ -198,20 +243,20 @@ def test_text_from_a_record_is_no_markup(tmp_path: Path) -> None:
     assert "alert(1)" in text
     assert "<script>alert" not in text
     assert "<img" not in text
-    assert text.count("</script") == 2
-    assert "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e" in text
-    assert '"$data $policy"' in text
+    assert text.count("</script") == 1
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert PLACEHOLDERS in text
 
 
 def test_text_from_a_record_is_shown_as_text(tmp_path: Path, visit: Callable[..., Any]) -> None:
     page = visit(hostile_page(tmp_path))
-    for button in page.locator(".open").all():
-        button.click()
+    for summary in page.locator(".entry summary").all():
+        summary.click()
     for number in range(len(HOSTILE)):
-        page.mouse.move(*point_of(page, f"record-{number}", -1))
+        page.mouse.move(*point_of(page, f"record-{number}", 0))
     assert page.locator("img").count() == 0
-    assert page.locator("script").count() == 2
-    assert sorted(page.locator(".open").all_inner_texts()) == sorted([*HOSTILE, "$data $policy"])
+    assert page.locator("script").count() == 1
+    assert sorted(page.locator(".entry > tr > th").all_inner_texts()) == sorted([*HOSTILE, PLACEHOLDERS])
     for text in HOSTILE:
         assert page.get_by_text(text, exact=True).count() >= 5
 
@@ -221,7 +266,7 @@ def test_a_column_sorts_its_own_table(sample_page: Path, visit: Callable[..., An
     cpu = page.locator(".group").filter(has_text="EPYC")
     assert page.locator(".group").count() == 3
     before = page.locator(".group").nth(1).inner_text()
-    shown = cpu.locator(".entry th")
+    shown = cpu.locator(".entry > tr > th")
     assert shown.all_inner_texts() == ["narrow", "small", "rival"]
     heading = cpu.get_by_role("columnheader", name="seconds 95")
     heading.get_by_role("button").click()
@@ -263,10 +308,11 @@ def test_filters_hide_rows_tables_and_curves(sample_page: Path, visit: Callable[
     assert [names(page, table) for table in range(3)] == [[], ["seed"], []]
     assert page.locator(".group:visible").count() == 1
     assert page.locator("#found").inner_text() == "1 of 6 records"
-    assert page.locator("svg .curve:not(.published-curve)").count() == 1
+    assert page.locator("svg .curve:visible").count() == 1 + len(CURVES)  # what others published stays
+    assert page.locator(".legend li:visible").count() == 1 + len(CURVES)
     page.get_by_role("button", name="Show all").click()
     page.locator("#text").fill("fused EPYC")
-    assert page.locator(".entry:visible th").all_inner_texts() == ["narrow"]
+    assert page.locator(".entry:visible > tr > th").all_inner_texts() == ["narrow"]
     page.get_by_label("Division").select_option("closed")
     assert page.locator(".group:visible").count() == 0
     assert page.get_by_text("No record matches").is_visible()
@@ -279,92 +325,70 @@ def test_filters_hide_rows_tables_and_curves(sample_page: Path, visit: Callable[
     assert page.locator(".entry:visible").count() == 3
 
 
+def lit(page: Any) -> list[str]:
+    """The tags of what is lit, each of one curve."""
+    shown = page.locator("[data-curve].on")
+    assert len({one.get_attribute("data-curve") for one in shown.all()}) <= 1
+    return shown.evaluate_all("(all) => all.map((one) => one.tagName.toLowerCase())")  # type: ignore[no-any-return]
+
+
 def test_pointing_at_a_curve_or_a_row_lights_both(sample_page: Path, visit: Callable[..., Any]) -> None:
-    page = visit(sample_page)
-    row = page.locator("tr.entry").filter(has_text="narrow")
+    page = visit(sample_page, reduced_motion="reduce")
+    row = page.locator("tbody.entry").filter(has_text="narrow")
     curve = str(row.get_attribute("data-curve"))
-    tip = page.locator(".tip")
     page.locator("#chart").scroll_into_view_if_needed()
     page.mouse.move(*point_of(page, curve, 2))
-    assert page.locator("tr.entry.on").all_inner_texts() == [row.inner_text()]
+    assert page.locator("tbody.entry.on").all_inner_texts() == [row.inner_text()]
     assert page.locator(".curve.on").get_attribute("data-curve") == curve
-    assert "narrow, fused" in tip.inner_text()
-    assert re.search(r"epoch 3 · 65\.8\d s · \d\d\.\d\d\u00a0%", tip.inner_text())
-    page.mouse.move(*point_of(page, "log-0", -1))
-    assert "the reference log" in tip.inner_text()
-    assert "published, not measured here" in tip.inner_text()
-    assert page.locator("tr.entry.on").count() == 0
+    assert page.locator(".curve.on title").text_content().startswith("narrow, fused: 90.54 % after 174.4 s")
+    opacity = "(all) => all.map((one) => getComputedStyle(one).opacity)"
+    assert sorted(page.locator(".curve").evaluate_all(opacity)) == ["0.25"] * 7 + ["1"]
+    page.mouse.move(*point_of(page, "log-0", 0))
+    assert lit(page) == ["g", "li"]
     page.mouse.move(1, 1)
-    assert not tip.is_visible()
-    row.hover()
+    assert lit(page) == []
+    row.locator("th").first.hover()
     assert page.locator(".curve.on").get_attribute("data-curve") == curve
-    assert "epoch 8" in tip.inner_text()
+    assert lit(page) == ["tbody", "g", "li"]
 
 
-def test_a_click_pins_a_curve(sample_page: Path, visit: Callable[..., Any]) -> None:
+def test_focus_lights_a_curve(sample_page: Path, visit: Callable[..., Any]) -> None:
     page = visit(sample_page)
-    row = page.locator("tr.entry").filter(has_text="small")
-    curve = str(row.get_attribute("data-curve"))
-    page.locator("#chart").scroll_into_view_if_needed()
-    page.mouse.click(*point_of(page, curve, 1))
-    page.mouse.move(1, 1)
-    assert "epoch 2" in page.locator(".tip").inner_text()
-    assert "pinned" in row.get_attribute("class")
-    page.keyboard.press("Escape")
-    assert not page.locator(".tip").is_visible()
-    row.locator("td").nth(2).click()
-    page.mouse.move(1, 1)
-    assert page.locator(".curve.pinned").get_attribute("data-curve") == curve
-    row.locator("td").nth(2).click()
-    assert page.locator(".curve.pinned").count() == 0
-
-
-def test_the_chart_by_keyboard(sample_page: Path, visit: Callable[..., Any]) -> None:
-    page = visit(sample_page)
-    button = page.locator(".legend button").filter(has_text="rival")
-    button.focus()
-    tip = page.locator(".tip")
-    assert "epoch 6" in tip.inner_text()
-    page.keyboard.press("ArrowLeft")
+    rival = page.locator("tbody.entry").filter(has_text="rival")
+    rival.locator("summary").first.focus()
+    assert page.locator(".curve.on").get_attribute("data-curve") == rival.get_attribute("id")
+    link = page.locator(".legend").get_by_role("link", name="small, dali")
+    link.focus()
+    assert page.locator("tbody.entry.on > tr > th").all_inner_texts() == ["small"]
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    page.locator("h1").click()
-    assert button.get_attribute("aria-pressed") == "true"
-    assert "rival, its own\nepoch 5" in tip.inner_text()
-    page.keyboard.press("Escape")
-    assert button.get_attribute("aria-pressed") == "false"
-    page.get_by_label("log", exact=True).focus()
-    page.keyboard.press("ArrowRight")
-    assert page.locator(".plot svg").get_by_text("linear scale").count() == 1
+    assert page.locator("tbody:target > tr > th").all_inner_texts() == ["small"]
+    page.get_by_label("Search").focus()
+    assert lit(page) == []
 
 
 def test_a_row_opens_by_keyboard(sample_page: Path, visit: Callable[..., Any]) -> None:
     page = visit(sample_page)
-    row = page.locator("tr.entry").filter(has_text="narrow")
-    button = row.get_by_role("button")
-    button.focus()
+    row = page.locator("tbody.entry").filter(has_text="narrow")
+    summary, details = row.locator("summary").first, row.locator(".details")
+    assert not details.is_visible()
+    summary.focus()
     page.keyboard.press("Enter")
-    assert button.get_attribute("aria-expanded") == "true"
-    details = page.locator(f"#{button.get_attribute('aria-controls')}")
     text = details.inner_text()
     for part in ("label_smoothing = 0.1", "sha256:", "1-True.record.json", "AVX512", "bfloat16", CPU):
         assert part in text
     assert details.locator("details").count() == 5
     details.locator("summary").nth(1).focus()
     page.keyboard.press("Enter")
-    rows = details.locator("details").nth(1).locator("tbody tr:visible")
-    rows.nth(7).wait_for()  # a log's table is built when it is opened
-    assert rows.count() == 8
-    button.focus()
+    assert details.locator("tbody tr:visible").count() == 8
+    summary.focus()
     page.keyboard.press("Space")
     assert not details.is_visible()
 
 
 def test_a_phone_does_not_scroll_sideways(sample_page: Path, visit: Callable[..., Any]) -> None:
     page = visit(sample_page, viewport=PHONE)
-    for button in page.locator(".open").all():
-        button.click()
-    page.locator("summary").first.click()
+    for summary in page.locator(".entry > .unfolded > td > details > summary, .details summary").all():
+        summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator(".details").first.bounding_box()["width"] <= 360
     assert page.locator(".scroll:not([tabindex='0'][role='group'][aria-labelledby])").count() == 0
@@ -373,7 +397,8 @@ def test_a_phone_does_not_scroll_sideways(sample_page: Path, visit: Callable[...
 def test_nothing_to_show(tmp_path: Path, visit: Callable[..., Any]) -> None:
     page = visit(write_page(tmp_path / "new", [], [], []))
     assert page.get_by_text("No record is here yet").is_visible()
-    assert not any(page.locator(f"#{part}").is_visible() for part in ("filters", "chart", "published"))
+    assert page.locator("#filters").is_hidden()
+    assert page.locator("#chart, #published").count() == 0
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -382,9 +407,9 @@ def test_axe_finds_nothing_in_light_and_dark(
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not here").Axe()
     page = visit(sample_page, viewport=viewport, color_scheme="light", reduced_motion="reduce")
-    page.locator(".open").first.click()
     page.locator("summary").first.click()
-    page.locator(".legend button").first.click()
+    page.locator("tbody.entry").filter(has_text="narrow").locator("summary").first.click()
+    page.locator(".details summary:visible").last.click()
     grounds = set()
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -392,3 +417,12 @@ def test_axe_finds_nothing_in_light_and_dark(
         found = axe.run(page).response["violations"]
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
     assert len(grounds) == 2
+
+
+def test_on_paper_the_details_are_shown_and_the_filters_not(sample_page: Path, visit: Callable[..., Any]) -> None:
+    page = visit(sample_page)
+    log = "document.querySelector('table.log').checkVisibility()"
+    assert not page.evaluate(log)
+    page.emulate_media(media="print")
+    page.wait_for_function(log)
+    assert page.locator("#filters").is_hidden()

@@ -1,0 +1,173 @@
+"""How every figure is drawn: one style, and a figure as PNG for paper or as SVG in a page's own colours.
+
+Figures are 3.5 inches wide, a column of a paper; their letters are 7 to 8 points there. The colours of the series are
+told apart by the colour-blind, and line style or order says the same. A figure is drawn once, in colours for paper; in
+the SVG each is a custom property of the page's CSS, which has one for light and one for dark.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib.style
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+WIDTH, DPI = 3.5, 300
+GROUND, TEXT, QUIET, LINE, PUBLISHED = "#ffffff", "#1c2024", "#596169", "#dfe2e0", "#6b737b"
+SERIES = ("#0069b4", "#c94f00", "#00805c", "#b23a86", "#8a6500", "#2b3138")
+# The custom property of templates/base.css that stands for each.
+PROPERTIES = {GROUND: "card", TEXT: "text", QUIET: "quiet", LINE: "line", PUBLISHED: "published"} | {
+    colour: f"c{number}" for number, colour in enumerate(SERIES)
+}
+_SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+
+# Whatever the user's matplotlibrc says.
+in_style = matplotlib.style.context(
+    [
+        "default",
+        {
+            "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+            "font.size": 7.5,
+            "axes.labelsize": 8,
+            "axes.titlesize": 8,
+            "text.color": TEXT,
+            "text.parse_math": False,  # a $ in a run's name is one
+            "axes.labelcolor": TEXT,
+            "axes.edgecolor": QUIET,
+            "axes.facecolor": "none",
+            "axes.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.axisbelow": True,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "grid.color": LINE,
+            "grid.linewidth": 0.5,
+            "xtick.color": QUIET,
+            "ytick.color": QUIET,
+            "xtick.labelcolor": TEXT,
+            "ytick.labelcolor": TEXT,
+            "xtick.major.width": 0.6,
+            "ytick.major.width": 0.6,
+            "lines.linewidth": 1.4,
+            "lines.markersize": 3.5,
+            "legend.frameon": False,
+            "legend.handlelength": 2.6,
+            "hatch.color": SERIES[1],
+            "hatch.linewidth": 0.6,
+            "figure.facecolor": GROUND,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "fastcifar",
+        },
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the name of its file, what it shows to who cannot see it, and its caption."""
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str
+
+    def png(self) -> bytes:
+        """The file for paper, at 300 dots an inch."""
+        return as_png(self.figure)
+
+    def svg(self) -> Markup:
+        """The figure as a page holds it."""
+        return as_svg(self.figure, self.name, self.alt)
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure so many inches high; to be called, as all that draws, `in_style`."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def line(
+    axis: Axes,
+    places: Sequence[float],
+    values: Sequence[float],
+    colour: str,
+    *,
+    label: str | None = None,
+    linestyle: str = "-",
+    marker: str = "o",
+) -> None:
+    """A line of one value an epoch, with marks where they are few enough not to hide it."""
+    mark = marker if len(values) <= 30 else None
+    axis.plot(places, values, linestyle, marker=mark, color=colour, label=label, clip_on=False)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+@in_style
+def as_png(figure: Figure) -> bytes:
+    """The bytes of a PNG file."""
+    return _saved(figure, format="png")
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # a layout made twice is another one, and so would be the picture
+    file = io.BytesIO()
+    figure.savefig(file, **options)
+    return file.getvalue()
+
+
+@in_style
+def as_svg(figure: Figure, name: str, alt: str, titles: Mapping[str, str] | None = None) -> Markup:
+    """An SVG element for a page, its identifiers begun by `name`: no style, no script, no ground, the same bytes each
+    time.
+
+    `titles`: for an artist by its gid, what the browser says of it. It becomes a g of class `curve` with the gid as
+    `data-curve`, and gets a wide invisible line by which a pointer takes hold of it.
+    """
+    root = ElementTree.fromstring(_saved(figure, format="svg", facecolor="none", metadata={"Date": None}))
+    for unused in ("metadata", "defs"):  # the first defs are a style sheet
+        root.remove(next(root.iter(f"{_SVG}{unused}")))
+    view = root.attrib["viewBox"]
+    for one in list(root.iter()):
+        one.tag = one.tag.removeprefix(_SVG)
+        one.tail = None
+        if one.tag != "text":
+            one.text = None
+        gid = one.attrib.pop("id", "") if one.tag in ("g", "image") else ""  # to which nothing refers
+        one.attrib = _attributes(one, name)
+        if titles and gid in titles:
+            _as_curve(one, gid, titles[gid])
+    root.attrib = {"viewBox": view, "role": "img", "aria-label": alt, "stroke-linejoin": "round"}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _attributes(one: ElementTree.Element, name: str) -> dict[str, str]:
+    """Those of an element with its style as attributes, which a Content-Security-Policy has nothing against."""
+    written = {key.removeprefix(_LINK): value for key, value in one.attrib.items()}
+    styles = (part.partition(":") for part in written.pop("style", "").split(";") if part)
+    written |= {key.strip(): value.strip() for key, _, value in styles}
+    written.pop("font-family", None)  # the page's
+    for key, value in written.items():
+        if key == "id":
+            value = f"{name}-{value}"
+        elif key == "href" and value.startswith("#"):
+            value = f"#{name}-{value[1:]}"
+        elif value in PROPERTIES:
+            value = f"var(--{PROPERTIES[value]})"
+        written[key] = " ".join(value.replace("url(#", f"url(#{name}-").split())
+    return written
+
+
+def _as_curve(group: ElementTree.Element, gid: str, title: str) -> None:
+    group.attrib |= {"class": "curve", "data-curve": gid}
+    said = ElementTree.Element("title")
+    said.text = title
+    group.insert(0, said)
+    drawn = group.find(f"{_SVG}path")
+    if drawn is not None:
+        group.insert(1, ElementTree.Element("path", {"class": "reach", "d": " ".join(drawn.attrib["d"].split())}))

@@ -1,0 +1,193 @@
+"""Runs under way on the terminal: a live display, or plain lines where the output is no terminal."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from fastcifar.models import parameter_count
+from fastcifar.records.measure import Watcher
+from fastcifar.records.protocol import first_crossing
+from fastcifar.records.record import Run
+from fastcifar.report.console import PLAIN_LINE_SECONDS, Console, duration
+from fastcifar.report.tables import print_lr, reached
+from fastcifar.runs.api import RunObserver, Start
+from fastcifar.training.log import EpochLog
+from fastcifar.training.trainer import Trainer
+
+_COLUMNS = ("epoch", "train s", "test s", "loss", "acc", "test loss", "test acc", "lr", "img/s")
+_WIDTHS = (5, 7, 6, 6, 6, 9, 8, 8, 7)
+_TABLE_WIDTH = sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1)
+
+
+class _Display:
+    """How far it is and the time left: a bar on a terminal, elsewhere a line at most every `PLAIN_LINE_SECONDS`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            expand=True,
+        )
+        self._task = self._bar.add_task("setting up", total=None, state="")
+        self._live: Live | None = None
+        self._over = False
+        self._begin(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        if self._live:
+            self._live.stop()
+
+    def _go_live(self, width: int = 0) -> None:
+        """Begin the live display, if this is a terminal of at least `width` columns that can show it."""
+        console = self._console
+        if console.is_terminal and not console.is_dumb_terminal and console.width >= width:
+            self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=2)
+            self._live.start()
+
+    def _begin(self, done: int) -> None:
+        """The clock runs from here, where `done` steps have been done already."""
+        self._began = self._said = time.perf_counter()
+        self._before = done
+
+    def _show(self, what: str, done: int, total: int, rate: str = "") -> None:
+        now = time.perf_counter()
+        left = (now - self._began) / (done - self._before) * (total - done)
+        state = f"{rate}{duration(left)} left"
+        if self._live:
+            self._bar.update(self._task, description=what, completed=done, total=total, state=state)
+        elif now - self._said >= PLAIN_LINE_SECONDS:
+            self._said = now
+            self._console.say(f"{what}, {state}")
+
+    def _picture(self) -> RenderableType:
+        return Group() if self._over else self._bar
+
+
+class TrainingConsole(_Display, RunObserver):
+    """Observes a run: what it is, then a row an epoch, and in between the step, images/s and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._logs: list[EpochLog] = []
+
+    def start(self, about: Start) -> None:
+        self._console.say(*about.notes)
+        if about.found:
+            print_lr(self._console, about.found)
+        print_start(self._console, about)
+        recipe = about.trainer.recipe
+        self._epochs, self._steps = recipe.epochs, about.trainer.steps_per_epoch
+        self._batch_size, self._target = recipe.batch_size, recipe.target
+        self._go_live(_TABLE_WIDTH)
+        if not self._live:
+            self._console.say(_line(_COLUMNS))
+        self._begin(0)
+        self._epoch_began = self._began
+
+    def step(self, epoch: int, step: int) -> None:
+        speed = step * self._batch_size / max(time.perf_counter() - self._epoch_began, 1e-9)
+        self._show(
+            f"epoch {epoch}/{self._epochs}, step {step}/{self._steps}",
+            (epoch - 1) * self._steps + step,
+            self._epochs * self._steps,
+            f"{speed:,.0f} images/s, ",
+        )
+
+    def epoch(self, log: EpochLog) -> None:
+        self._logs.append(log)
+        self._epoch_began = self._said = time.perf_counter()
+        if not self._live:
+            self._console.say(_line(_cells(log)))
+
+    def _picture(self) -> RenderableType:
+        """The table of as many of the last epochs as the terminal has room for, above the bar; at the end, of all."""
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for heading, width in zip(_COLUMNS, _WIDTHS, strict=True):
+            table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+        for log in self._logs[0 if self._over else -max(self._console.height - 4, 1) :]:
+            table.add_row(*_cells(log), style="green" if log.test_accuracy >= self._target else None)
+        return Group(table, super()._picture())
+
+
+def print_start(console: Console, about: Start) -> None:
+    """The first lines of a run: what will be trained, on what, and how."""
+    recipe, execution, here = about.trainer.recipe, about.execution, about.environment
+    device = here["gpu"] if execution.device == "cuda" else f"cpu, {here['threads']} threads"
+    compiled = "eager" if execution.compile == "off" else f"compiled ({execution.compile})"
+    console.say(
+        f"recipe   {about.name}, seed {recipe.seed}: epochs {recipe.epochs}, batch {recipe.batch_size}, "
+        f"target {recipe.target:.1%}",
+        f"data     {about.dataset.describe()}",
+        f"network  width {recipe.model.width}, {parameter_count(about.trainer.model):,} parameters",
+        f"runs on  {device}, {execution.precision}, {compiled}, loader {execution.loader}; "
+        f"set up in {about.trainer.setup_seconds:.1f} s",
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "  ".join(f"{cell:>{width}}" for width, cell in zip(_WIDTHS, cells, strict=True))
+
+
+def _cells(log: EpochLog) -> tuple[str, ...]:
+    return (
+        str(log.epoch),
+        f"{log.train_seconds:.2f}",
+        f"{log.eval_seconds:.2f}",
+        f"{log.train_loss:.4f}",
+        f"{log.train_accuracy:.2%}",
+        f"{log.test_loss:.4f}",
+        f"{log.test_accuracy:.2%}",
+        f"{log.learning_rate:.3g}",
+        f"{log.images_per_second:,.0f}",
+    )
+
+
+class AccuracyConsole(_Display, Watcher):
+    """Observes the runs of a measurement: run i of N, epoch, time left; a line a finished run."""
+
+    def __init__(self, console: Console, runs: int, target: float) -> None:
+        super().__init__(console)
+        self._runs, self._target = runs, target
+        self._number: int | None = None
+
+    def __enter__(self) -> Self:
+        self._go_live()
+        return self
+
+    def begin(self, number: int, trainer: Trainer) -> None:
+        self._epochs, self._steps = trainer.recipe.epochs, trainer.steps_per_epoch
+        if self._number is None:  # earlier runs were not made here, and say nothing of the time left
+            self._begin(number * self._epochs * self._steps)
+        self._number = number
+
+    def step(self, epoch: int, step: int) -> None:
+        assert self._number is not None
+        self._show(
+            f"run {self._number + 1}/{self._runs}, epoch {epoch}/{self._epochs}",
+            (self._number * self._epochs + epoch - 1) * self._steps + step,
+            self._runs * self._epochs * self._steps,
+        )
+
+    def end(self, number: int, run: Run) -> None:
+        last, seconds = run.epochs[-1], first_crossing(run.epochs, self._target)
+        self._console.say(
+            f"run {number + 1}/{self._runs}, seed {run.seed}: {last.test_accuracy:.2%} after epoch {last.epoch}; "
+            f"{reached(self._target, seconds)}"
+        )
+        self._said = time.perf_counter()
