@@ -10,9 +10,9 @@ def main() -> int:
     """Run the command line. Ctrl-C, `kill` and a closed terminal end it with one line, from the first import on."""
     try:
         end_on_signals()
-        from fastcifar import cli
+        from fastcifar import commands
 
-        return cli.main()
+        return commands.main()
     except Stopped as stop:
         print("fastcifar: interrupted", file=sys.stderr)
         return stop.exit_code

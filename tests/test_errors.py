@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastcifar.cli import main
+from fastcifar.commands import main
 from fastcifar.errors import memory_problem
 
 
@@ -44,6 +44,6 @@ def test_other_errors_are_left_alone() -> None:
 
 
 def test_the_command_line_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("fastcifar.model.describe", lambda config: torch.empty(10**16))
+    monkeypatch.setattr("fastcifar.commands.info.describe", lambda config: torch.empty(10**16))
     assert main(["summary", "--recipe", "laptop"]) == 1
     assert capsys.readouterr().err.startswith("fastcifar: out of memory (40000000000000000 bytes more")

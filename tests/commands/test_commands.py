@@ -14,13 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy import TOY, one_line
 
-from fastcifar.arguments import parse
-from fastcifar.cli import main
-from fastcifar.recipe import load_recipe, to_toml
-
-TOY = ["train", "--dataset", "synthetic", "--limit-train", "300", "--limit-test", "100", "--width", "4"]
-TOY += ["--epochs", "2", "--batch-size", "128", "--device", "cpu", "--no-report"]
+from fastcifar.commands import info, main
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -31,14 +27,6 @@ def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         check=False,
         **options,  # type: ignore[call-overload]
     )
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that was said on standard error."""
-    error = capsys.readouterr().err
-    assert error.startswith("fastcifar: ")
-    assert error.count("\n") == 1
-    return error.strip()
 
 
 def test_train_on_synthetic_images(tmp_path: Path) -> None:
@@ -133,7 +121,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: the weights are the first file over it."""
     script = (
         "import resource, sys\n"
-        "from fastcifar.cli import main\n"
+        "from fastcifar.commands import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -150,52 +138,10 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert len((tmp_path / "run" / "events.jsonl").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["train", "--recipe", "sed"], "--recipe sed: neither a TOML file nor one of"),
-        (["train", "--recipe", "seed", "--width", "0"], "--model.width: input should be greater than"),
-        (["train", "--recipe", "seed", "--width", "x"], "Error parsing --width/--model.width: invalid literal"),
-        (["train", "--recipe", "seed", "--wdth", "8"], "Unrecognized options: --wdth, 8 (perhaps you meant --width"),
-        (["train", "--recipe", "seed", "--loader", "x"], "invalid choice 'x' for argument '--loader'"),
-        (["train", "--recipe", "seed", "--width"], "Missing value for argument '--width"),
-        (["train", "--recipe", "seed", "--batch-size", "0"], "--batch_size: input should be greater"),
-        (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "--schedule.peak_epoch: 30 is past"),
-        (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "--schedule.max_lr: input should be"),
-        (["train", "--recipe"], "Missing value for argument '--recipe'"),
-        (
-            ["trian"],
-            "Unrecognized options: trian (Available subcommands: train, find-lr, report, compare, eval, predict",
-        ),
-        (["data", "--data", "nowhere"], "--data nowhere: No such file or directory"),
-        ([*TOY, "--limit-train", "60000"], "limit_train: 60,000 images asked for, synthetic has 50,000"),
-        ([*TOY, "--batch-size", "301"], "batch_size: 301 is more than the 300 training images"),
-        ([*TOY, "--out", "/dev/null/run"], "--out /dev/null/run: Not a directory"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_2(
-    arguments: list[str],
-    complaint: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    assert one_line(capsys).startswith(f"fastcifar: {complaint}")
-    assert not list(tmp_path.glob("runs/*"))
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_without_cuda(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--recipe", "seed", "--device", "cuda"]) == 2
     assert "torch finds no CUDA device" in one_line(capsys)
-
-
-def test_a_bad_recipe_file_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text("[schedule]\nmax_lr = 'high'\n")
-    assert main(["train", "--recipe", str(tmp_path / "mine.toml")]) == 2
-    assert f"{tmp_path / 'mine.toml'}: schedule.max_lr: input should be a valid number" in one_line(capsys)
 
 
 def test_an_existing_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -214,7 +160,7 @@ def test_a_diverging_run_fails_with_one_line(capsys: pytest.CaptureFixture[str],
 def test_a_bug_is_one_line_and_a_traceback_with_debug(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastcifar.cli.recipes", lambda console: 1 // 0)
+    monkeypatch.setattr(info.Recipes, "run", lambda command, console: 1 // 0)
     assert main(["recipes"]) == 1
     assert "ZeroDivisionError" in one_line(capsys)
     assert main(["recipes", "--debug"]) == 1
@@ -224,24 +170,20 @@ def test_a_bug_is_one_line_and_a_traceback_with_debug(
 def test_without_a_recipe_it_says_which_and_why(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("fastcifar.commands.command.has_gpu", lambda: False)
     assert main([*TOY, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
     assert "recipe laptop, since no CUDA device" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe_name"] == "laptop"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert parse(["train"]).recipe == load_recipe("seed")  # type: ignore[union-attr]
 
 
-def test_a_recipe_read_back_is_the_recipe(tmp_path: Path) -> None:
-    for epochs in range(5, 60):
-        recipe = parse(["train", "--recipe", "seed", "--epochs", str(epochs)]).recipe  # type: ignore[union-attr]
-        (tmp_path / "mine.toml").write_text(to_toml(recipe))
-        assert parse(["train", "--recipe", str(tmp_path / "mine.toml")]).recipe == recipe  # type: ignore[union-attr]
-
-
-def test_the_last_recipe_counts() -> None:
-    command = parse(["train", "--recipe", "laptop", "--recipe=seed"])
-    assert (command.name, command.recipe) == ("seed", load_recipe("seed"))  # type: ignore[union-attr]
+def test_a_gpu_that_torch_cannot_use_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastcifar.commands.command.has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([*TOY, "--out", str(tmp_path / "run")]) == 2
+    assert "--recipe auto: there is a GPU, but torch finds no CUDA device; name one" in one_line(capsys)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_reader_that_goes_away_is_one_line() -> None:
@@ -259,18 +201,6 @@ def test_brackets_in_a_path_are_no_markup(tmp_path: Path, capsys: pytest.Capture
     out = tmp_path / "[red]x[" / "blue]"
     assert main([*TOY, "--recipe", "seed", "--epochs", "1", "--out", str(out)]) == 0
     assert f"kept in {out}" in capsys.readouterr().out
-
-
-def test_every_field_has_a_flag() -> None:
-    arguments = ["--model.width", "8", "--model.layer2-residual", "--augmentation.pad-mode", "reflect"]
-    arguments += ["--optimizer.beta2", "0.99", "--schedule.shape", "cosine", "--label-smoothing", "0.2"]
-    arguments += ["--schedule.peak-epoch", "5", "--epochs", "12", "--stop-at-target", "--target", "0.5"]
-    recipe = parse(["train", "--recipe=seed", *arguments]).recipe  # type: ignore[union-attr]
-    assert (recipe.model.width, recipe.model.layer2_residual) == (8, True)
-    assert recipe.augmentation.pad_mode == "reflect"
-    assert recipe.optimizer.beta2 == 0.99
-    assert (recipe.schedule.shape, recipe.schedule.peak_epoch, recipe.epochs) == ("cosine", 5, 12)
-    assert (recipe.label_smoothing, recipe.stop_at_target, recipe.target) == (0.2, True, 0.5)
 
 
 def test_the_short_commands(cifar10: object, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,24 +221,16 @@ def test_the_short_commands(cifar10: object, capsys: pytest.CaptureFixture[str])
     assert main(["--version"]) == 0
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    script = (
-        "import sys; from fastcifar.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "train" in done.stdout
-
-
 def test_from_finding_the_learning_rate_to_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command on one run, as a person goes through them."""
     run_directory = tmp_path / "run"
     toy = [argument for argument in TOY if argument != "--no-report"]
-    flags = ["--recipe", "laptop", "--limit-train", "1000", "--schedule.max-lr", "find", "--out", str(run_directory)]
+    flags = ["--recipe", "laptop", "--limit-train", "1000", "--find-lr", "--out", str(run_directory)]
     assert main([*toy, *flags]) == 0
     assert "LRMAX" in capsys.readouterr().out
     content = json.loads((run_directory / "run.json").read_text())
     assert content["recipe"]["schedule"]["max_lr"] == content["lr_range"]["max_lr"]
+    assert content["recipe"]["schedule"]["min_lr"] == content["lr_range"]["min_lr"]
     assert (run_directory / "lr_range.png").is_file()
     assert (run_directory / "report" / "index.html").is_file()
     picture = str(run_directory / "report" / "loss.png")

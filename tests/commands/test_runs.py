@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from finished import RECIPE, dataset, finished_run
 from PIL import Image
-from rich.console import Console
 
-from fastcifar import cli_runs
-from fastcifar.arguments_runs import Eval, ExportModel, Predict
+from fastcifar.commands.runs import Eval, Export, Predict
 from fastcifar.errors import InputError
-from fastcifar.training.saved import open_run
-from fastcifar.training.scores import probabilities, score
+from fastcifar.report.console import Console
+from fastcifar.runs.predictions import probabilities, score
+from fastcifar.runs.saved import open_run
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def shown(console: Console) -> str:
 
 def test_eval(run: Path) -> None:
     said = console()
-    cli_runs.evaluate(Eval(run, device="cpu"), said)
+    Eval(run, device="cpu").run(said)
     accuracy = f"{open_run(run).final_accuracy:.2%}"
     assert re.search(rf"accuracy {accuracy}, loss \d\.\d{{4}}; [\d,]+ images/s\n", shown(said))
     assert f"the run's own last test: {accuracy} (float32)" in shown(said)
@@ -55,7 +54,7 @@ def test_eval_on_a_folder(run: Path, tmp_path: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(file)
     said = console()
-    cli_runs.evaluate(Eval(run, device="cpu", images=tmp_path, tta="flip+shift"), said)
+    Eval(run, device="cpu", images=tmp_path, tta="flip+shift").run(said)
     wanted = score(open_run(run).model, images, labels, tta="flip+shift")
     assert f"accuracy {wanted.accuracy:.2%}, loss {wanted.loss:.4f}; " in shown(said)
     assert "own last test" not in shown(said)
@@ -66,7 +65,7 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "a [red] :dog:.png"
     Image.fromarray(image).save(file)
     said = console()
-    cli_runs.predict(Predict(run, (file, file), json=True), said)
+    Predict(run, (file, file), json=True).run(said)
     first, second = json.loads(shown(said))
     assert first == second
     assert first["file"] == str(file)
@@ -77,7 +76,7 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     assert first["class"] == saved.classes[wanted.argmax()]
 
     table = Console(file=io.StringIO(), width=400)
-    cli_runs.predict(Predict(run, (file,)), table)
+    Predict(run, (file,)).run(table)
     assert str(file) in shown(table)
     rows = re.findall(r"(\S+) +([\d.]+)%", shown(table))
     assert [row[0] for row in rows] == [saved.classes[label] for label in (-wanted).argsort()[:5]]
@@ -90,24 +89,24 @@ def test_predict_goes_on_past_what_is_no_image(run: Path, tmp_path: Path, capsys
     bad.write_text("no image")
     said = console()
     with pytest.raises(InputError, match="2 of 3 files refused"):
-        cli_runs.predict(Predict(run, (bad, tmp_path / "nowhere", good), json=True), said)
+        Predict(run, (bad, tmp_path / "nowhere", good), json=True).run(said)
     assert [one["file"] for one in json.loads(shown(said))] == [str(good)]
     assert capsys.readouterr().err == (
         f"fastcifar: {bad}: not an image that PIL can read\nfastcifar: {tmp_path / 'nowhere'}: no such file\n"
     )
     said = console()
     with pytest.raises(InputError, match="1 of 1 files refused"):
-        cli_runs.predict(Predict(run, (bad,)), said)
+        Predict(run, (bad,)).run(said)
     assert shown(said) == ""
 
 
 def test_export(run: Path, tmp_path: Path) -> None:
     out, said = tmp_path / "a.pt2", console()
-    cli_runs.export(ExportModel(run, "torch-export", out), said)
+    Export(run, "torch-export", out).run(said)
     assert f"agrees with the network on 1,000 test images of {RECIPE.dataset} (logits differ by at most " in shown(said)
     assert shown(said).endswith(f"written: {out}\n")
     assert out.exists()
     with pytest.raises(InputError, match="is a folder; name a file"):
-        cli_runs.export(ExportModel(run, "torch-export", tmp_path), said)
+        Export(run, "torch-export", tmp_path).run(said)
     with pytest.raises(InputError, match="there is no folder"):
-        cli_runs.export(ExportModel(run, "torch-export", tmp_path / "no" / "a.pt2"), said)
+        Export(run, "torch-export", tmp_path / "no" / "a.pt2").run(said)

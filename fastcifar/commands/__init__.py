@@ -1,0 +1,52 @@
+"""The command line: one module a group of subcommands, and how a command ends."""
+
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import fastcifar
+from fastcifar.commands.parse import Early, parse
+from fastcifar.errors import InputError, RunError, Stopped, memory_problem
+from fastcifar.report.console import Console
+
+for _group in ("train", "runs", "bench", "records", "info"):  # the order of --help
+    import_module(f"fastcifar.commands.{_group}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 1 for a failed run, 2 for bad input, 130 for Ctrl-C (128 + signal)."""
+    early, console, debug = Early(), Console(), False
+    early.add_argument("--debug", action="store_true")
+    early.add_argument("--version", action="store_true")
+    try:
+        given, arguments = early.parse_known_args(argv)
+        debug = given.debug
+        if given.version:
+            console.say(f"fastcifar {fastcifar.__version__}")
+        else:
+            parse(arguments).run(console)
+    except SystemExit as end:  # of tyro's --help
+        return int(end.code or 0)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, code = _end(error)
+        console.complain(message)
+        return code
+    return 0
+
+
+def _end(error: BaseException) -> tuple[str, int]:
+    """The line for a person, and the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            return str(error) or "interrupted", error.exit_code if isinstance(error, Stopped) else 130
+        case InputError():
+            return str(error), 2
+        case RunError():
+            return str(error), 1
+        case OSError():
+            place = f"{error.filename}: " if error.filename else ""
+            return f"{place}{error.strerror or error}", 1
+    summary = (str(error).splitlines() or [""])[0]
+    return memory_problem(error) or f"{type(error).__name__}: {summary} (--debug prints the traceback)", 1

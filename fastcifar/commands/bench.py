@@ -1,0 +1,299 @@
+"""The subcommands that measure: `fastcifar bench` of rates, accuracy, peers and profile."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from tyro.conf import arg
+
+from fastcifar.commands.command import GROUPS, Command, DataFolder, Device, Trains, command
+from fastcifar.errors import InputError, RunError
+from fastcifar.execution import Execution, resolve
+from fastcifar.files import require_folder_of, write_whole
+from fastcifar.recipe import Model, Recipe, validated
+from fastcifar.records.protocol import ProtocolName
+from fastcifar.report.console import Console
+
+if TYPE_CHECKING:
+    from fastcifar.records.record import Record
+
+GROUPS["bench"] = "Measure images/s, time to accuracy, and rivals beside it; alone it is `bench all`."
+
+
+@dataclass(frozen=True)
+class _Rates(Command):
+    what: ClassVar[Literal["all", "loaders", "step", "train"]]
+
+    device: Device = "auto"
+    batch_size: int = 512
+    """Images a batch."""
+    width: int | None = None
+    """Width of the network of step and train; by default 64 on a GPU and 16 on a CPU."""
+    blocks: int | None = None
+    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 where short."""
+    short: bool = False
+    """Smaller blocks and fewer combinations, as all has them."""
+    dataset: Literal["cifar10", "synthetic"] = "cifar10"
+    """The images; their speed is the same, and synthetic needs no download."""
+    limit_train: int | None = None
+    """Only the first so many training images."""
+    data: DataFolder = None
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write what was measured to this file (schema: fastcifar/bench/bench.schema.json)."""
+    figure: Annotated[Path | None, arg(metavar="FILE.png|svg")] = None
+    """Draw what was measured."""
+
+    def run(self, console: Console) -> None:
+        """Measure, print, write."""
+        import torch
+
+        from fastcifar.bench.suite import run_benches, to_json
+        from fastcifar.data.load import load_dataset
+        from fastcifar.report.bench_tables import print_tables
+        from fastcifar.report.charts import draw_bench
+
+        if self.figure and self.figure.suffix not in (".png", ".svg"):
+            raise InputError(f"--figure {self.figure}: the name must end in .png or .svg")
+        for file in filter(None, (self.json, self.figure)):
+            require_folder_of(file)
+        short = self.short or self.what == "all"
+        blocks = (3 if short else 7) if self.blocks is None else self.blocks
+        if blocks < 1:
+            raise InputError(f"--blocks {blocks}: at least one is needed")
+        device = resolve(Execution(device=self.device))[0].device
+        width = (64 if device == "cuda" else 16) if self.width is None else self.width
+        recipe = Recipe(
+            dataset=self.dataset, limit_train=self.limit_train, batch_size=self.batch_size, model=Model(width=width)
+        )
+        recipe = validated(asdict(recipe), prefix="--")
+        dataset = load_dataset(recipe, self.data)
+        if 8 * recipe.batch_size > len(dataset.train_images):
+            raise InputError(f"--batch-size {recipe.batch_size}: 8 batches are more than the {dataset.name} images")
+        console.say(f"{device}, {dataset.describe()}")
+        with console.status("setting up") as status:
+            measured = run_benches(
+                self.what,
+                dataset,
+                recipe.model,
+                device=torch.device(device),
+                batch_size=recipe.batch_size,
+                blocks=blocks,
+                short=short,
+                progress=status.update,
+            )
+        print_tables(console, measured)
+        if self.json:
+            write_whole(self.json, to_json(measured, dataset, recipe.model, recipe.batch_size, device).encode())
+        if self.figure:
+            draw_bench(measured, self.figure)
+
+
+@command("bench all", "bench")
+@dataclass(frozen=True)
+class All(_Rates):
+    """Measure loaders, step and train, shortened: what `fastcifar bench` alone does."""
+
+    what = "all"
+
+
+@command("bench loaders")
+@dataclass(frozen=True)
+class Loaders(_Rates):
+    """Measure images/s of every loader that can run here."""
+
+    what = "loaders"
+
+
+@command("bench step")
+@dataclass(frozen=True)
+class Step(_Rates):
+    """Measure images/s of one training step, in every combination of layout, precision and compilation."""
+
+    what = "step"
+
+
+@command("bench train")
+@dataclass(frozen=True)
+class Train(_Rates):
+    """Measure images/s of training with each loader, and how long the device waits for data."""
+
+    what = "train"
+
+
+@command("bench accuracy")
+@dataclass(frozen=True)
+class Accuracy(Trains):
+    """Train a recipe with several seeds and report the time to its target, in a record that can be checked."""
+
+    runs: int = 3
+    """How many runs, with the seeds seed, seed + 1 and so on."""
+    minutes: float | None = None
+    """Begin no further run once this many minutes have passed."""
+    protocol: ProtocolName = "first-crossing"
+    """Training seconds to the first epoch at the target; or of the whole recipe, if its mean accuracy is above it."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
+    resume: bool = False
+    """Go on with the record that --json names, up to --runs."""
+
+    def run(self, console: Console) -> None:
+        """Train, keeping the record after every run, and print what it comes to."""
+        from fastcifar.data.load import load_dataset
+        from fastcifar.records.check import read_record
+        from fastcifar.records.measure import bench_accuracy
+        from fastcifar.records.record import to_json
+        from fastcifar.report.progress import AccuracyConsole
+        from fastcifar.report.tables import print_accuracy
+
+        if self.runs < 1:
+            raise InputError(f"--runs {self.runs}: at least one is needed")
+        seconds = _seconds(self.minutes)
+        name, notes = self.named()
+        execution, more = resolve(self.execution)
+        file = self._file(name)
+        earlier = read_record(file) if self.resume else None
+        dataset = load_dataset(self.recipe, self.data)
+        kept = len(earlier.runs) if earlier else 0
+
+        def keep(record: "Record") -> None:
+            nonlocal kept
+            write_whole(file, to_json(record))
+            kept = len(record.runs)
+
+        console.say(*notes, *more, f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
+        try:
+            with AccuracyConsole(console, self.runs, self.recipe.target) as watcher:
+                record = bench_accuracy(
+                    name,
+                    self.recipe,
+                    dataset,
+                    execution,
+                    protocol=self.protocol,
+                    runs=self.runs,
+                    seconds=seconds,
+                    earlier=earlier,
+                    keep=keep,
+                    watcher=watcher,
+                )
+        except (KeyboardInterrupt, RunError) as error:
+            if kept:
+                said = error.args[0] if error.args else "interrupted"
+                error.args = (f"{said}; {kept} finished runs are kept in {file}",)
+            raise
+        print_accuracy(console, record)
+        if len(record.runs) < self.runs:
+            minutes = f"{self.minutes:g} minutes had passed"
+            console.say(f"{len(record.runs)} of {self.runs} runs: {minutes}; --resume goes on")
+        console.say(f"kept in {file}")
+
+    def _file(self, name: str) -> Path:
+        """Where the record goes: a file that is not there yet, unless it is gone on with."""
+        from fastcifar.runs.directory import default_path
+
+        if self.json is None:
+            if self.resume:
+                raise InputError("--resume: name the record to go on with by --json FILE")
+            path = default_path(f"{name}-{self.protocol}", self.recipe)
+            path.parent.mkdir(exist_ok=True)
+            return path.with_name(f"{path.name}.record.json")
+        require_folder_of(self.json)
+        if self.json.exists() and not self.resume:
+            raise InputError(f"--json {self.json}: exists; --resume goes on with it, or name another")
+        return self.json
+
+
+@command("bench peers")
+@dataclass(frozen=True)
+class Peers(Trains):
+    """Run fastcifar and its rivals in turn, each program in its own process, and print the ratios.
+
+    The recipe is what fastcifar and plain_pytorch train; a rival's program has one of its own.
+    """
+
+    runs: int = 1
+    """How many runs of each program."""
+    minutes: float | None = None
+    """End a program after this many minutes; of its runs those count that it has finished."""
+    protocol: ProtocolName = "first-crossing"
+    """As in `fastcifar bench accuracy`."""
+    peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
+    """A rival and the checkout of its program: airbench=DIR hlb-CIFAR10=DIR."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Keep each program's record in this folder."""
+
+    def run(self, console: Console) -> None:
+        """Run them, print the ratios, keep the records."""
+        from fastcifar.peers.compare import parse_paths, run_peers
+        from fastcifar.records.record import to_json
+        from fastcifar.report.tables import print_peers
+
+        if self.out:
+            require_folder_of(self.out)
+            if self.out.exists() and (not self.out.is_dir() or list(self.out.glob("*.record.json"))):
+                raise InputError(f"--out {self.out}: is no folder, or holds records; name another")
+        paths = parse_paths(self.peer)
+        name, notes = self.named()
+        console.say(*notes)
+        outcomes = run_peers(
+            name,
+            self.recipe,
+            self.execution,
+            data=self.data,
+            runs=self.runs,
+            paths=paths,
+            protocol=self.protocol,
+            seconds=_seconds(self.minutes),
+            progress=console.say,
+        )
+        print_peers(console, outcomes, self.recipe.target)
+        if self.out:
+            self.out.mkdir(exist_ok=True)
+            for outcome in outcomes:
+                if outcome.record:
+                    write_whole(self.out / f"{outcome.program}.record.json", to_json(outcome.record))
+            console.say(f"records kept in {self.out}")
+
+
+@command("bench profile")
+@dataclass(frozen=True)
+class Profile(Trains):
+    """Profile a recipe's training: kernels by time, the gaps between them, the share of matrix products."""
+
+    steps: int = 50
+    """How many steps the profiler sees, of the third epoch."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write what was found to this file."""
+    trace: Annotated[Path | None, arg(metavar="FILE.json.gz")] = None
+    """Write the profiler's trace, for Perfetto or chrome://tracing."""
+
+    def run(self, console: Console) -> None:
+        """Profile, print, write."""
+        from fastcifar.bench.profile import profile_training, to_json
+        from fastcifar.data.load import load_dataset
+        from fastcifar.report.bench_tables import print_profile
+
+        if self.steps < 1:
+            raise InputError(f"--steps {self.steps}: at least one is needed")
+        for file in filter(None, (self.json, self.trace)):
+            require_folder_of(file)
+            if file.is_dir():
+                raise InputError(f"{file}: is a folder; name a file")
+        if self.trace and self.trace.suffix != ".gz":
+            raise InputError(f"--trace {self.trace}: is written gzipped; the name must end in .json.gz")
+        name, notes = self.named()
+        execution, more = resolve(self.execution)
+        dataset = load_dataset(self.recipe, self.data)
+        console.say(*notes, *more, f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
+        with console.status("setting up") as status:
+            found = profile_training(
+                self.recipe, dataset, execution, steps=self.steps, trace=self.trace, progress=status.update
+            )
+        print_profile(console, found)
+        if self.json:
+            write_whole(self.json, to_json(found, name, self.recipe, execution, dataset).encode())
+
+
+def _seconds(minutes: float | None) -> float | None:
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise InputError(f"--minutes {minutes:g}: must be above 0")
+    return None if minutes is None else 60 * minutes

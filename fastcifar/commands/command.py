@@ -1,0 +1,97 @@
+"""What a subcommand is: a frozen dataclass whose fields are its flags, with a `run` that calls and prints.
+
+To add one, write its class in the module of its group, under `@command("name")` or `@command("group name")`; the
+docstrings of the class and its fields are the help. torch and all that is slow is imported in `run`: a subcommand's
+--help and a wrong flag do not wait for it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from tyro.conf import arg
+
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution, has_gpu
+from fastcifar.recipe import Recipe
+from fastcifar.report.console import Console
+
+AUTO = "auto"
+
+
+class Command(ABC):
+    """A subcommand with the values of its flags."""
+
+    @abstractmethod
+    def run(self, console: Console) -> None:
+        """Do it. Raises `InputError` or `RunError`, one line."""
+
+
+C = TypeVar("C", bound=Command)
+COMMANDS: dict[str, type[Command]] = {}
+"""The subcommands by name ("train", "bench accuracy"), in the order of --help; filled by `command`."""
+GROUPS: dict[str, str] = {}
+"""The groups of subcommands by name, and what each is for; filled by the modules that define them."""
+
+
+def command(*names: str) -> Callable[[type[C]], type[C]]:
+    """Register a class as the subcommand `names`: its own name, and another that it answers to."""
+
+    def register(kind: type[C]) -> type[C]:
+        COMMANDS.update(dict.fromkeys(names, kind))
+        return kind
+
+    return register
+
+
+DataFolder = Annotated[
+    Path | None,
+    arg(
+        metavar="DIR",
+        help="Folder that holds cifar-10-batches-py; else $FASTCIFAR_DATA, else the user's cache, with a download at "
+        "need.",
+    ),
+]
+Device = Annotated[Literal["auto", "cuda", "cpu"], arg(help="CUDA if there is a GPU, else the CPU; or the one named.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfRecipe(Command):
+    """What every subcommand about a recipe has: its name, and a flag for each of its fields."""
+
+    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")] = AUTO
+    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
+    recipe: Annotated[Recipe, arg(name="")] = field(default_factory=Recipe)
+
+    def named(self) -> tuple[str, list[str]]:
+        """What a run is called after --recipe, and the line that says why auto chose it.
+
+        Raises `InputError` where auto chose for a GPU that torch cannot use.
+        """
+        if self.name != AUTO:
+            return Path(self.name).stem, []
+        name = default_recipe()
+        if name == "seed":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise InputError(
+                    "--recipe auto: there is a GPU, but torch finds no CUDA device; name one (laptop, say)"
+                )
+        why = "there is a CUDA device" if name == "seed" else "no CUDA device, and seed takes hours on a CPU"
+        return name, [f"recipe {name}, since {why}; --recipe names another"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trains(OfRecipe):
+    """What every subcommand that trains a recipe has: on what, how, and with which images."""
+
+    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
+    data: DataFolder = None
+
+
+def default_recipe() -> str:
+    """What --recipe auto is on this machine."""
+    return "seed" if has_gpu() else "laptop"

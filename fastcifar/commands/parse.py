@@ -1,0 +1,169 @@
+"""How a command line becomes a subcommand with its values checked."""
+
+import argparse
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, NoReturn, get_args, get_type_hints
+
+import tyro
+
+import fastcifar
+from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfRecipe, default_recipe
+from fastcifar.errors import InputError
+from fastcifar.recipe import load_recipe, validated
+from fastcifar.report.console import Console
+
+HELP = ("-h", "--help")
+
+
+class Early(argparse.ArgumentParser):
+    """Reads the few flags that decide how the others are read, and leaves the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `InputError`, in place of argparse's two lines."""
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class Listing(Command):
+    """`fastcifar --help`, and that of a group: what subcommands there are."""
+
+    group: str = ""
+
+    def run(self, console: Console) -> None:
+        """Print them."""
+        from rich.table import Table
+
+        program = f"fastcifar {self.group}".rstrip()
+        table = Table.grid(padding=(0, 2))
+        for name, about in _names(self.group).items():
+            table.add_row(f"  {name}", about)
+        console.say(GROUPS.get(self.group) or fastcifar.__doc__ or "", "", f"usage: {program} COMMAND [FLAGS]", "")
+        console.print(table, highlight=False, markup=False)
+        console.say(
+            "",
+            f"{program} COMMAND --help lists the flags of one. --debug prints the traceback of an error, --version what"
+            " this is.",
+        )
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The subcommand that `arguments` ask for. Raises `InputError` with one line where they make no sense.
+
+    The --help of a subcommand is printed at once and ends in `SystemExit`.
+    """
+    group = arguments[0] if arguments and arguments[0] in GROUPS else ""
+    rest = arguments[1:] if group else arguments
+    word = rest[0] if rest else ""
+    if group in COMMANDS and word not in HELP and (not word or word.startswith("-")):
+        return _with_flags(group, rest)
+    if word in ("", *HELP):
+        return Listing(group)
+    name = f"{group} {word}".lstrip()
+    if name not in COMMANDS:
+        names = list(_names(group))
+        hint = _similar(word, names)
+        raise InputError(f"{word}: no such command{hint}; fastcifar {group and f'{group} '}has {', '.join(names)}")
+    return _with_flags(name, rest[1:])
+
+
+def _names(group: str) -> dict[str, str]:
+    """The subcommands of a group, or of `fastcifar` with its groups, and what each does."""
+    if group:
+        named = {name.removeprefix(f"{group} "): name for name in COMMANDS if name.startswith(f"{group} ")}
+    else:
+        named = {name.partition(" ")[0]: name for name in COMMANDS}
+    about = {word: GROUPS.get(word) or COMMANDS[name].__doc__ or "" for word, name in named.items()}
+    return {word: said.partition("\n")[0] for word, said in about.items()}
+
+
+def _with_flags(name: str, arguments: Sequence[str]) -> Command:
+    kind, given = COMMANDS[name], _read_first(arguments)
+    about: dict[str, Any] = {"prog": f"fastcifar {name}"}
+    if not issubclass(kind, OfRecipe):
+        return _read(kind, arguments, about)
+    base = load_recipe(default_recipe() if given.recipe == AUTO else given.recipe)
+    command = _read(kind, arguments, about | {"default": kind(name=given.recipe, recipe=base)})
+    recipe = command.recipe
+    if recipe.epochs != base.epochs and not given.peak:
+        peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
+        recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
+    return replace(command, recipe=validated(asdict(recipe), prefix="--"))
+
+
+def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
+    """`recipe`: its values are the defaults of all other flags; `peak`: whether the peak's epoch is given."""
+    parser = Early()
+    # A missing value is left to tyro's complaint.
+    parser.add_argument("--recipe", nargs="?", default=AUTO, const=AUTO)
+    parser.add_argument("--schedule.peak-epoch", "--schedule.peak_epoch", nargs="?", const=True, dest="peak")
+    return parser.parse_known_args(arguments)[0]
+
+
+def _read(kind: type[C], arguments: Sequence[str], about: dict[str, Any]) -> C:
+    """`kind` with its flags read by tyro. Raises `InputError` at the first that is wrong."""
+
+    def refuse(event: Any) -> None:
+        if complaint := _complaint(event):
+            raise InputError(complaint + _hint(event, kind))
+
+    # tyro's hook for its complaints is not public: where a version has none, or an event that `_complaint` does not
+    # know, what is printed is tyro's own box of several lines.
+    hook = getattr(getattr(tyro, "_errors", None), "on_parse_error", None)
+    with hook(refuse) if hook else nullcontext():
+        return tyro.cli(kind, args=arguments, **about)
+
+
+def _complaint(event: Any) -> str | None:
+    match type(event).__name__:
+        case "UnrecognizedArgs":
+            return f"Unrecognized options: {', '.join(event.tokens)}"
+        case "MissingArgs":
+            return f"Missing: {', '.join(_shown(one.arg) for one in event.missing_arguments)}"
+        case "BadValue":
+            return f"Missing value for argument '{_shown(event.argument)}'"
+        case "InvalidChoice":
+            choices = ", ".join(event.choices)
+            return f"invalid choice '{event.value}' for argument '{_shown(event.argument)}': one of {choices}"
+        case "InstantiationFailure" if event.argument:
+            return f"Error parsing {_shown(event.argument)}: {event.message.splitlines()[0]}"
+    return None
+
+
+def _shown(argument: Any) -> str:
+    """RUN of a positional argument, --width/--model.width of a flag."""
+    return str(argument.lowered.metavar) if argument.is_positional() else "/".join(argument.lowered.name_or_flags)
+
+
+def _hint(event: Any, kind: type[Command]) -> str:
+    """The flag most like the first that is not known."""
+    unknown = [token.partition("=")[0] for token in getattr(event, "tokens", ()) if token.startswith("--")]
+    return _similar(unknown[0], list(_flags(kind))) if unknown else ""
+
+
+def _flags(kind: type, prefix: str = "--") -> Iterator[str]:
+    """The flags of a dataclass, those of the dataclasses in it too, as tyro names them."""
+    hints = get_type_hints(kind, include_extras=True)
+    for one in fields(kind):
+        (of, *about), name = get_args(hints[one.name]) or [hints[one.name]], one.name
+        for argument in about:
+            yield from getattr(argument, "aliases", None) or ()
+            if (named := getattr(argument, "name", None)) is not None:
+                name = named
+        flag = f"{prefix}{name}".replace("_", "-")
+        if is_dataclass(of):
+            yield from _flags(of, f"{flag}." if name else prefix)  # type: ignore[arg-type]
+        else:
+            yield flag
+
+
+def _similar(word: str, names: Sequence[str]) -> str:
+    """The name most like `word`, by their last parts: --schedule.max-lr for --maxlr."""
+    last = {name.rpartition(".")[2].removeprefix("--"): name for name in reversed(names)}
+    found = difflib.get_close_matches(word.rpartition(".")[2].removeprefix("--"), last, n=1)
+    return f" (perhaps you meant {last[found[0]]})" if found else ""

@@ -1,0 +1,171 @@
+"""The subcommands that use a finished run: report, compare, eval, predict, export."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from fastcifar.commands.command import Command, DataFolder, Device, command
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution, resolve
+from fastcifar.report.console import Console
+
+Run = Annotated[Path, Positional, arg(metavar="RUN", help="Run directory, as `fastcifar train` leaves it.")]
+
+
+@command("report")
+@dataclass(frozen=True)
+class Report(Command):
+    """Write what a finished run came to as one HTML page and its pictures."""
+
+    path: Run
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder of index.html and the pictures; default RUN/report."""
+    data: DataFolder = None
+
+    def run(self, console: Console) -> None:
+        """Draw and say where."""
+        from fastcifar.report.run_page import write_report
+
+        with console.status("drawing"):
+            page = write_report(self.path, self.out, self.data)
+        console.say(f"written: {page}")
+
+
+@command("compare")
+@dataclass(frozen=True)
+class Compare(Command):
+    """Put the curves of several finished runs on one page, and what they differ in into tables."""
+
+    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN")]
+    """Run directories, two or more."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Folder of index.html and the pictures."""
+
+    def run(self, console: Console) -> None:
+        """Draw and say where."""
+        from fastcifar.report.compare_page import write_comparison
+
+        with console.status("drawing"):
+            page = write_comparison(self.runs, self.out)
+        console.say(f"written: {page}")
+
+
+@command("eval")
+@dataclass(frozen=True)
+class Eval(Command):
+    """Test a finished run: accuracy, by class too, loss and images/s, on its test set or on a folder of images."""
+
+    path: Run
+    tta: Literal["none", "flip", "flip+shift"] = "none"
+    """Mean answer over the mirrored image too, and over images shifted by a pixel (6 views, as airbench has them)."""
+    images: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Test on the images in this folder, in sub-folders named as the classes, instead of the run's test set."""
+    device: Device = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the network's arithmetic; auto: what the run was tested in (float32 for float16 on a CPU)."""
+    data: DataFolder = None
+
+    def run(self, console: Console) -> None:
+        """Test and print."""
+        from fastcifar.data.images import RULE, printable, read_folder
+        from fastcifar.data.load import load_dataset
+        from fastcifar.report.tables import print_scores
+        from fastcifar.runs.predictions import score
+        from fastcifar.runs.saved import open_run
+
+        saved = open_run(self.path)
+        execution, _ = resolve(Execution(device=self.device, precision=self.precision, compile="off"))
+        device = execution.device
+        precision: str = execution.precision
+        if self.precision == "auto":
+            precision = "float32" if (device, saved.precision) == ("cpu", "float16") else saved.precision
+        if self.images is None:
+            dataset = load_dataset(saved.recipe, self.data)
+            images, labels = dataset.test_images, dataset.test_labels
+            where = f"{len(images):,} test images of {dataset.name} ({dataset.source})"
+        else:
+            images, labels = read_folder(self.images, saved.classes)
+            where = f"{len(images):,} images of {printable(self.images)}; of each, {RULE}"
+        console.say(f"{saved.name}, {device}, {precision}, test-time augmentation {self.tta}", where)
+        network = saved.model.to(device)
+        scores = score(network, images, labels, precision=precision, tta=self.tta, mean=saved.mean, std=saved.std)
+        print_scores(console, scores, saved.classes)
+        if self.images is None:
+            console.say(f"the run's own last test: {saved.final_accuracy:.2%} ({saved.precision})")
+
+
+@command("predict")
+@dataclass(frozen=True)
+class Predict(Command):
+    """Class probabilities of image files of any size and mode."""
+
+    path: Run
+    images: Annotated[tuple[Path, ...], Positional, arg(metavar="IMAGE")]
+    """Image files. Of each, the largest centred square is resized to 32x32; transparent parts become white."""
+    json: bool = False
+    """Print JSON, with the probabilities of all classes, instead of a table of the five likeliest."""
+
+    def run(self, console: Console) -> None:
+        """Read what is an image, print what it shows, refuse the rest."""
+        import numpy as np
+
+        from fastcifar.data.images import read_image
+        from fastcifar.report.tables import predictions_json, print_predictions
+        from fastcifar.runs.predictions import probabilities
+        from fastcifar.runs.saved import open_run
+
+        if not self.images:
+            raise InputError("IMAGE: name at least one image file")
+        saved = open_run(self.path)
+        files, images = [], []
+        for file in self.images:
+            try:
+                images.append(read_image(file))
+                files.append(file)
+            except InputError as error:
+                console.complain(str(error))
+        found = np.empty((0, len(saved.classes)), np.float32)
+        if images:
+            found = probabilities(saved.model, np.stack(images), mean=saved.mean, std=saved.std)
+        if self.json:
+            console.out(predictions_json(files, found, saved.classes), highlight=False)
+        else:
+            print_predictions(console, files, found, saved.classes)
+        if refused := len(self.images) - len(files):
+            raise InputError(f"{refused} of {len(self.images)} files refused")
+
+
+@command("export")
+@dataclass(frozen=True)
+class Export(Command):
+    """Write a finished run's network as one file for other programs, checked against it on 1,000 test images."""
+
+    path: Run
+    format: Literal["onnx", "torch-export"]
+    """ONNX (needs pip install '.[export]') or torch.export (.pt2). Takes uint8 images (B, 32, 32, 3), RGB."""
+    out: Annotated[Path, arg(metavar="FILE")]
+    """The file; written only after the check has passed."""
+    data: DataFolder = None
+
+    def run(self, console: Console) -> None:
+        """Export, check, say so."""
+        from fastcifar.data.load import load_dataset
+        from fastcifar.files import require_folder_of
+        from fastcifar.runs.export import export, require_packages
+        from fastcifar.runs.saved import open_run
+
+        require_folder_of(self.out)
+        if self.out.is_dir():
+            raise InputError(f"--out {self.out}: is a folder; name a file")
+        require_packages(self.format)
+        saved = open_run(self.path)
+        dataset = load_dataset(saved.recipe, self.data)
+        with console.status("exporting"):
+            checked = export(saved.model, self.format, self.out, dataset.test_images)
+        console.say(
+            f"agrees with the network on {checked.images:,} test images of {dataset.name} (logits differ by at most "
+            f"{checked.difference:.1g})",
+            f"written: {self.out}",
+        )

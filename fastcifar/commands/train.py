@@ -1,0 +1,103 @@
+"""`fastcifar train` and `fastcifar find-lr`."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from fastcifar.commands.command import Trains, command
+from fastcifar.execution import resolve
+from fastcifar.report.console import Console
+
+
+@command("train")
+@dataclass(frozen=True)
+class Train(Trains):
+    """Train the recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder."""
+
+    find_lr: bool = False
+    """Find LRMIN and LRMAX by a range test first, and train with them (see `fastcifar find-lr`)."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
+    report: bool = True
+    """Write the report (see `fastcifar report`) into the run directory at the end."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard into the run directory, as the run goes; needs the extra tensorboard."""
+
+    def run(self, console: Console) -> None:
+        """Train, keep, report."""
+        from fastcifar.bench.environment import process_start
+        from fastcifar.report.charts import keep_lr
+        from fastcifar.report.progress import TrainingConsole
+        from fastcifar.report.run_page import write_report
+        from fastcifar.report.tables import print_result
+        from fastcifar.report.tensorboard import TensorBoard
+        from fastcifar.runs.api import RunObserver, Start, train
+        from fastcifar.runs.directory import default_path
+        from fastcifar.runs.predictions import tested
+        from fastcifar.runs.saved import open_run
+
+        class RangeTest(RunObserver):
+            """Keeps what the range test found before training begins."""
+
+            def start(self, about: Start) -> None:
+                if about.found:
+                    keep_lr(about.found, path)
+
+        name, notes = self.named()
+        console.say(*notes)
+        path = self.out or default_path(name, self.recipe)
+        board = TensorBoard(path / "tensorboard") if self.tensorboard else None
+        with TrainingConsole(console) as table, board or nullcontext():
+            trained = train(
+                self.recipe,
+                name=name,
+                execution=self.execution,
+                data=self.data,
+                out=path,
+                find_lr=self.find_lr,
+                observers=[RangeTest(), table, *([board] if board else [])],
+                since=process_start(),
+            )
+        print_result(console, trained, self.recipe.target)
+        console.say(f"kept in {path}")
+        answers = tested(open_run(path), trained.dataset) if self.report or board else None
+        if board and answers:
+            board.pictures(answers, trained.dataset)
+        if self.report:
+            console.say(f"report: {write_report(path, dataset=trained.dataset, found=answers)}")
+
+
+@command("find-lr")
+@dataclass(frozen=True)
+class FindLr(Trains):
+    """Find the learning rate of a recipe by a range test: LRMIN, LRMAX, the picture and the values."""
+
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder of the picture and the values; default runs/<utc time>-<recipe>-find-lr-seed<seed>."""
+
+    def run(self, console: Console) -> None:
+        """Test, print, keep."""
+        from fastcifar.data.load import load_dataset
+        from fastcifar.report.charts import keep_lr
+        from fastcifar.report.tables import print_lr
+        from fastcifar.runs.api import find_lr
+        from fastcifar.runs.directory import default_path
+
+        name, notes = self.named()
+        execution, more = resolve(self.execution)
+        dataset = load_dataset(self.recipe, self.data)
+        console.say(*notes, *more, f"range test of {name} on {dataset.describe()}, {execution.device}")
+        with console.status("setting up") as status:
+            found = find_lr(
+                self.recipe,
+                execution=execution,
+                dataset=dataset,
+                progress=lambda step, steps: status.update(f"step {step}/{steps}"),
+            )
+        folder = self.out or default_path(f"{name}-find-lr", self.recipe)
+        folder.mkdir(parents=True, exist_ok=True)
+        print_lr(console, found)
+        console.say(f"kept in {' and '.join(map(str, keep_lr(found, folder)))}")

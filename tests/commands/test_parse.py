@@ -1,0 +1,178 @@
+"""Flags and what is wrong with them; and that neither --help nor a wrong flag waits for torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy import TOY, one_line
+
+from fastcifar.commands import main, parse
+from fastcifar.commands.bench import All, Loaders
+from fastcifar.commands.command import COMMANDS, GROUPS, OfRecipe
+from fastcifar.commands.train import Train
+from fastcifar.recipe import Recipe, load_recipe, to_toml
+
+
+def recipe_of(*arguments: str) -> Recipe:
+    """The recipe of `fastcifar train` with these flags."""
+    command = parse(["train", *arguments])
+    assert isinstance(command, Train)
+    return command.recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["train", "--recipe", "sed"], "--recipe sed: neither a TOML file nor one of"),
+        (["train", "--recipe", "seed", "--width", "0"], "--model.width: input should be greater than"),
+        (["train", "--recipe", "seed", "--width", "x"], "Error parsing --width/--model.width: invalid literal"),
+        (["train", "--recipe", "seed", "--wdth", "8"], "Unrecognized options: --wdth, 8 (perhaps you meant --width"),
+        (
+            ["train", "--recipe", "seed", "--loader", "x"],
+            "invalid choice 'x' for argument '--loader': one of auto, dali, fused",
+        ),
+        (["train", "--recipe", "seed", "--width"], "Missing value for argument '--width/--model.width'"),
+        (["train", "--recipe", "seed", "--batch-size", "0"], "--batch_size: input should be greater"),
+        (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "--schedule.peak_epoch: 30 is past"),
+        (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "--schedule.max_lr: input should be"),
+        (["train", "--recipe"], "Missing value for argument '--recipe'"),
+        (
+            ["train", "--recipe", "seed", "--max-lr=1"],
+            "Unrecognized options: --max-lr=1 (perhaps you meant --schedule.m",
+        ),
+        (["report"], "Missing: RUN"),
+        (["trian"], "trian: no such command (perhaps you meant train); fastcifar has train, find-lr, report, compare"),
+        (["bench", "trian"], "trian: no such command (perhaps you meant train); fastcifar bench has all, loaders"),
+        (["--recipe", "seed", "train"], "--recipe: no such command (perhaps you meant recipes); fastcifar has train"),
+        (["env", "--recipe", "seed"], "Unrecognized options: --recipe, seed"),
+        (["env", "--debug=1"], "argument --debug: ignored explicit argument '1'"),
+        (["train", "--limit-train", "x"], "Error parsing --limit-train: no type matching {None}|INT could be"),
+        (["data", "--data", "nowhere"], "--data nowhere: No such file or directory"),
+        ([*TOY, "--limit-train", "60000"], "limit_train: 60,000 images asked for, synthetic has 50,000"),
+        ([*TOY, "--batch-size", "301"], "batch_size: 301 is more than the 300 training images"),
+        ([*TOY, "--out", "/dev/null/run"], "--out /dev/null/run: Not a directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert one_line(capsys).startswith(f"fastcifar: {complaint}")
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_bad_recipe_file_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[schedule]\nmax_lr = 'high'\n")
+    assert main(["train", "--recipe", str(tmp_path / "mine.toml")]) == 2
+    assert f"{tmp_path / 'mine.toml'}: schedule.max_lr: input should be a valid number" in one_line(capsys)
+
+
+def test_a_recipe_read_back_is_the_recipe(tmp_path: Path) -> None:
+    for epochs in range(5, 60):
+        recipe = recipe_of("--recipe", "seed", "--epochs", str(epochs))
+        (tmp_path / "mine.toml").write_text(to_toml(recipe))
+        assert recipe_of("--recipe", str(tmp_path / "mine.toml")) == recipe
+
+
+def test_the_last_recipe_counts() -> None:
+    command = parse(["train", "--recipe", "laptop", "--recipe=seed"])
+    assert isinstance(command, Train)
+    assert (command.name, command.recipe) == ("seed", load_recipe("seed"))
+
+
+def test_every_field_has_a_flag() -> None:
+    arguments = ["--model.width", "8", "--model.layer2-residual", "--augmentation.pad-mode", "reflect"]
+    arguments += ["--optimizer.beta2", "0.99", "--schedule.shape", "cosine", "--label-smoothing", "0.2"]
+    arguments += ["--schedule.peak-epoch", "5", "--epochs", "12", "--stop-at-target", "--target", "0.5"]
+    recipe = recipe_of("--recipe=seed", *arguments)
+    assert (recipe.model.width, recipe.model.layer2_residual) == (8, True)
+    assert recipe.augmentation.pad_mode == "reflect"
+    assert recipe.optimizer.beta2 == 0.99
+    assert (recipe.schedule.shape, recipe.schedule.peak_epoch, recipe.epochs) == ("cosine", 5, 12)
+    assert (recipe.label_smoothing, recipe.stop_at_target, recipe.target) == (0.2, True, 0.5)
+
+
+def test_the_peak_moves_with_the_epochs_unless_it_is_given() -> None:
+    assert recipe_of("--recipe=seed", "--epochs", "12").schedule.peak_epoch == 2.5
+    for flag in ("--schedule.peak-epoch", "--schedule.peak_epoch"):
+        for given in ([flag, "5"], [f"{flag}=5"]):
+            assert recipe_of("--recipe=seed", "--epochs", "12", *given).schedule.peak_epoch == 5
+
+
+def test_the_recipe_that_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpu, name in ((True, "seed"), (False, "laptop")):
+        monkeypatch.setattr("fastcifar.commands.command.has_gpu", lambda gpu=gpu: gpu)
+        assert recipe_of() == load_recipe(name)
+
+
+def test_bench_alone_is_bench_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["bench"]) == parse(["bench", "all"]) == All()
+    assert parse(["bench", "--device", "cpu"]) == All(device="cpu")
+    assert parse(["bench", "loaders", "--short"]) == Loaders(short=True)
+    assert main(["bench", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in ("all", "loaders", "step", "train", "accuracy", "peers", "profile"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_names_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name.partition(' ')[0]} " in shown for name in COMMANDS)
+    assert shown.count("\n  bench ") == 1
+
+
+def test_a_complaint_that_tyro_no_longer_tells_of_is_its_own_box(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hook is not part of tyro's public interface."""
+    monkeypatch.delattr("tyro._errors")
+    assert main(["env", "--wrong"]) == 2
+    assert "Unrecognized options: --wrong" in capsys.readouterr().err
+
+
+SLOW = ("torch", "nvidia.dali", "matplotlib", "scipy", "numpy", "PIL", "jinja2")
+WITHOUT_THE_SLOW = """
+import json, sys
+from fastcifar.commands import main
+slow, code, lines = json.loads(sys.argv[1])
+for arguments in lines:
+    assert main(arguments) == code, arguments
+    found = [name for name in slow if name in sys.modules]
+    assert not found, (arguments, found)
+"""
+
+
+def without_the_slow(code: int, lines: list[list[str]]) -> str:
+    """Give all these to one process, which must end each with `code` and import nothing slow; its stderr."""
+    asked = json.dumps([SLOW, code, lines])
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_SLOW, asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_help_waits_for_nothing_slow() -> None:
+    helped = [["--help"], *([group, "--help"] for group in GROUPS), *([*name.split(), "--help"] for name in COMMANDS)]
+    assert without_the_slow(0, [*helped, ["--version"]]) == ""
+
+
+def test_wrong_arguments_wait_for_nothing_slow() -> None:
+    about_a_recipe = [name.split() for name, kind in COMMANDS.items() if issubclass(kind, OfRecipe)]
+    wrong = [
+        *([*name, "--wrong"] for name in map(str.split, COMMANDS)),
+        *([*name, "--recipe", "sed"] for name in about_a_recipe),
+        *([*name, "--recipe", "seed", "--batch-size", "0"] for name in about_a_recipe),
+        *([*name, "--epochs", "x"] for name in about_a_recipe),
+        ["train", "--loader", "torchvision"],
+        ["train", "--width"],
+        ["wrong"],
+        ["leaderboard", "wrong"],
+    ]
+    assert without_the_slow(2, wrong).count("\n") == len(wrong)
