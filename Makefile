@@ -20,20 +20,25 @@ train: install
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
 
-# All that only a GPU can show; ARGS=--dry-run goes through it on the CPU.
-gpu: install
+# All that only a GPU can show, its tests among it; ARGS=--dry-run goes through it on the CPU.
+gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks gpu $(ARGS)
 
-lint: install
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 install: $(VENV)/.installed
 
+# What training needs; and, over it, what the tests need too.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

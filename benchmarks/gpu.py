@@ -22,14 +22,14 @@ from rich.text import Text
 
 from benchmarks import headlines
 from benchmarks.machine import RESULTS, machine
-from fastcifar.cli import CommandConsole
-from fastcifar.data.cifar10 import find_cifar10
+from fastcifar.bench.environment import environment
+from fastcifar.data.cifar import find_cifar10
 from fastcifar.errors import InputError
-from fastcifar.measure.environment import environment
-from fastcifar.measure.peers import OURS, parse_paths
-from fastcifar.measure.program import ProgramError, run_program
+from fastcifar.files import write_whole
+from fastcifar.peers.compare import OURS, parse_paths
+from fastcifar.peers.program import ProgramError, run_program
 from fastcifar.recipe import shipped_recipes
-from fastcifar.training.run_directory import write_whole
+from fastcifar.report.console import Console
 
 ROOT = Path(__file__).parents[1]
 STATE = "suite.json"
@@ -176,24 +176,24 @@ def suite(arguments: Sequence[str]) -> int:
 
     # Into a file, a table is as wide as it needs to be.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    console = CommandConsole(highlight=False, soft_wrap=True, width=width)
+    console = Console(width=width)
     asked = [part for part in planned if part.name in given.only] if given.only else planned
     for part in asked:
         number = f"[{names.index(part.name) + 1}/{len(planned)}] {part.name}"
         if not given.only and _is_done(part, ended):
-            console.print(f"{number}: done before", markup=False)
+            console.say(f"{number}: done before")
             continue
-        console.print(f"{number}, {part.seconds:g} s at most", markup=False, style="bold")
+        console.print(Text(f"{number}, {part.seconds:g} s at most", "bold"), soft_wrap=True)
         sys.stdout.flush()
         ended.pop(part.name, None)
         _keep(folder / STATE, here, given.dry_run, ended)  # so that an end from outside leaves it not done
         ended[part.name] = run(part, resume=not given.only)
         if problem := ended[part.name].problem:
-            console.print(f"{part.name}: {ended[part.name].outcome}: {problem}", markup=False, style="red")
+            console.print(Text(f"{part.name}: {ended[part.name].outcome}: {problem}", "red"), soft_wrap=True)
         _keep(folder / STATE, here, given.dry_run, ended)
     _print(console, planned, ended)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    console.print(f"kept in {shown} ({size / 2**20:.1f} MiB)", markup=False)
+    console.say(f"kept in {shown} ({size / 2**20:.1f} MiB)")
     return 0 if all(_is_done(part, ended) for part in asked) else 1
 
 
@@ -261,7 +261,7 @@ def _keep(state: Path, here: dict[str, Any], dry_run: bool, ended: dict[str, Don
     write_whole(state, json.dumps(values, indent=2).encode())
 
 
-def _print(console: CommandConsole, planned: Sequence[Part], ended: dict[str, Done]) -> None:
+def _print(console: Console, planned: Sequence[Part], ended: dict[str, Done]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("part", "", "s", "what it came to"):
         table.add_column(heading, justify="right" if heading == "s" else "left", no_wrap=heading in ("part", "s"))
@@ -271,4 +271,4 @@ def _print(console: CommandConsole, planned: Sequence[Part], ended: dict[str, Do
         style = None if done is None or done.outcome == "done" else "red"
         seconds = f"{done.seconds:.0f}" if done else ""
         table.add_row(part.name, done.outcome if done else "not run", seconds, Text(found), style=style)
-    console.print(table, soft_wrap=False)
+    console.print(table)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from fastcifar.measure.environment import environment
-from fastcifar.training.run_directory import write_whole
+from fastcifar.bench.environment import environment
+from fastcifar.files import write_whole
 
 TESTS = Path(__file__).parents[1] / "tests" / "gpu"
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastcifar.measure.peers import OURS, Outcome, ratios, seconds_to_target
-from fastcifar.measure.record_check import read_record
+from fastcifar.peers.compare import OURS, Outcome, ratios, seconds_to_target
+from fastcifar.records.check import read_record
 
 
 def tests(file: Path) -> str:

@@ -14,10 +14,10 @@ import pytest
 from benchmarks import gpu
 from benchmarks.__main__ import run as command
 from benchmarks.gpu import Done, Part
+from fastcifar.bench.environment import environment
 from fastcifar.errors import Stopped
-from fastcifar.measure.environment import environment
-from fastcifar.measure.record_check import read_record
 from fastcifar.recipe import shipped_recipes
+from fastcifar.records.check import read_record
 
 ROOT = Path(__file__).parents[2]
 

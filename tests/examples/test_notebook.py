@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from PIL import Image, PngImagePlugin
 
 import fastcifar
-from fastcifar.data.cifar10 import ENVIRONMENT_VARIABLE, locate_cifar10
+from fastcifar.data.cifar import ENVIRONMENT_VARIABLE, locate_cifar10
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "cifar10.ipynb"
 PICTURES = (2, 3, 6, 8, 9, 10)  # the cells, by execution count, that draw one
