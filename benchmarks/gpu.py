@@ -6,17 +6,18 @@ the command, given again, goes on with those that are not done. Nothing but CUDA
 """
 
 import argparse
-import json
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import BaseModel, ValidationError
 from rich.table import Table
 from rich.text import Text
 
@@ -64,24 +65,56 @@ class Done:
     problem: str | None = None
 
 
+class State(BaseModel):
+    """How the parts run so far ended, on which machine."""
+
+    format: Literal[1] = 1
+    dry_run: bool
+    environment: dict[str, Any]
+    parts: dict[str, Done]
+
+    @classmethod
+    def read(cls, file: Path, here: dict[str, Any], dry_run: bool) -> Self:
+        """What an earlier call kept in `file`, which must have been on this machine; or a new one."""
+        if not file.exists():
+            return cls(dry_run=dry_run, environment=here, parts={})
+        try:
+            found = cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise InputError(f"{file}: cannot be read; --out names another folder") from error
+        if found.dry_run != dry_run:
+            kind = "a dry run" if found.dry_run else "a real run"
+            raise InputError(f"{file.parent}: its results are of {kind}; --out names another folder")
+        for field in ("gpu", "cpu", "torch", "dali"):
+            if (then := found.environment.get(field)) != here[field]:
+                raise InputError(
+                    f"{file.parent}: its {field} is {then}, here it is {here[field]}; --out names another folder"
+                )
+        return found.model_copy(update={"environment": here})
+
+    def keep(self, file: Path) -> None:
+        """Write it whole."""
+        write_whole(file, self.model_dump_json(indent=2).encode())
+
+
 def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -> list[Part]:
     """The suite, in order; the files are in `folder`, absolute, as `data` is. `peers` are NAME=PATH."""
     python = [sys.executable, "-m"]
-    fastcifar = [*python, "fastcifar", "--debug"]
+    bench = [*python, "fastcifar", "--debug", "bench"]
     device = ["--device", "cpu" if toy else "cuda"]
     where = ["--data", str(data)] if data else []
-    bench = [*device, *(TOY_BENCH if toy else ["--blocks", "5"])]
+    rates = [*device, *(TOY_BENCH if toy else ["--blocks", "5"]), *where]
     train = [*device, *(TOY if toy else []), *where]
 
     def benchmark(name: str, seconds: float, headline: Callable[[Path], str]) -> Part:
         file = folder / f"{name}.json"
         files = ["--json", str(file), "--figure", str(file.with_suffix(".png"))]
-        return Part(name, [*fastcifar, "bench", name, *bench, *where, *files], file, seconds, headline)
+        return Part(name, [*bench, name, *rates, *files], file, seconds, headline)
 
     def accuracy(recipe: str, *runs: str) -> Part:
         file = folder / f"{recipe}.record.json"
         flags = ["--recipe", recipe, *runs, "--json", str(file)]
-        return Part(recipe, [*fastcifar, "bench", "accuracy", *flags, *train], file, 240, headlines.accuracy)
+        return Part(recipe, [*bench, "accuracy", *flags, *train], file, 240, headlines.accuracy)
 
     tests = folder / "tests.json"
     out = folder / "peers"
@@ -97,10 +130,8 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
         *(accuracy(recipe, "--runs", "20", "--minutes", "2") for recipe in recipes),
         Part(
             "peers",
-            [
-                *[*fastcifar, "bench", "peers", "--recipe", "seed", "--minutes", f"{PEER_MINUTES:g}", *train],
-                *["--out", str(out), *(["--peer", *peers] if peers else [])],
-            ],
+            [*bench, "peers", "--recipe", "seed", "--minutes", f"{PEER_MINUTES:g}", *train, "--out", str(out)]
+            + (["--peer", *peers] if peers else []),
             out,
             60 * PEER_MINUTES * (3 + len(peers)) + 60,  # a rival may be installed, and named by no path
             lambda out: headlines.peers(out, rivals),
@@ -108,8 +139,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
         ),
         Part(
             "profile",
-            [*fastcifar, "bench", "profile", "--recipe", "seed", *train, "--json", str(profile)]
-            + (["--steps", "3"] if toy else []),
+            [*bench, "profile", "--recipe", "seed", *train, "--json", str(profile)] + (["--steps", "3"] if toy else []),
             profile,
             120,
             headlines.profile,
@@ -130,19 +160,19 @@ def run(part: Part, resume: bool = False) -> Done:
     else:
         for file in part.leaves.glob("*.record.json") if part.leaves.is_dir() else [part.leaves]:
             file.unlink(missing_ok=True)
-    start = time.perf_counter()
+    start, outcome, problem = time.perf_counter(), "done", None
     try:
         output = run_program(command, ROOT, seconds=part.seconds, show=True)
-        said, done = output.said, Done("done", time.perf_counter() - start)
+        said = output.said
         if output.cut:
-            done = Done("time is up", time.perf_counter() - start, f"ended after {part.seconds:g} s")
+            outcome, problem = "time is up", f"ended after {part.seconds:g} s"
     except ProgramError as error:
-        # pytest says what failed on its standard output, which is ours.
-        failed = "some tests failed: see above" if part.name == "tests" and part.leaves.exists() else str(error)
-        said, done = error.said, Done("failed", time.perf_counter() - start, failed)
-    if done.problem:
+        said, outcome, problem = error.said, "failed", str(error)
+        if part.name == "tests" and part.leaves.exists():
+            problem = "some tests failed: see above"  # by pytest, on its standard output, which is ours
+    if problem:
         write_whole(log, said.encode())
-    return done
+    return Done(outcome, time.perf_counter() - start, problem)
 
 
 def _came_to(part: Part) -> tuple[str, bool]:
@@ -171,12 +201,12 @@ def suite(arguments: Sequence[str]) -> int:
     names = [part.name for part in planned]
     if unknown := [name for name in given.only if name not in names]:
         raise InputError(f"--only {unknown[0]}: no such part; there are {', '.join(names)}")
-    ended = _earlier(folder / STATE, here, given.dry_run)
+    state = State.read(folder / STATE, here, given.dry_run)
+    ended = state.parts
     folder.mkdir(parents=True, exist_ok=True)
 
     # Into a file, a table is as wide as it needs to be.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    console = Console(width=width)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
     asked = [part for part in planned if part.name in given.only] if given.only else planned
     for part in asked:
         number = f"[{names.index(part.name) + 1}/{len(planned)}] {part.name}"
@@ -186,11 +216,11 @@ def suite(arguments: Sequence[str]) -> int:
         console.print(Text(f"{number}, {part.seconds:g} s at most", "bold"), soft_wrap=True)
         sys.stdout.flush()
         ended.pop(part.name, None)
-        _keep(folder / STATE, here, given.dry_run, ended)  # so that an end from outside leaves it not done
+        state.keep(folder / STATE)  # so that an end from outside leaves it not done
         ended[part.name] = run(part, resume=not given.only)
         if problem := ended[part.name].problem:
             console.print(Text(f"{part.name}: {ended[part.name].outcome}: {problem}", "red"), soft_wrap=True)
-        _keep(folder / STATE, here, given.dry_run, ended)
+        state.keep(folder / STATE)
     _print(console, planned, ended)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     console.say(f"kept in {shown} ({size / 2**20:.1f} MiB)")
@@ -217,48 +247,13 @@ def _default_folder(dry_run: bool, here: dict[str, Any]) -> Path:
     """This machine's suite that is not done yet, or a new one's folder, named after the day."""
     if dry_run:
         return Path("runs", "gpu-dry-run")
-    unfinished = [state.parent for state in RESULTS.glob(f"*-{machine(here)}/{STATE}") if _is_unfinished(state, here)]
+    unfinished = []
+    for file in RESULTS.glob(f"*-{machine(here)}/{STATE}"):
+        with contextlib.suppress(InputError):  # of another machine or other software
+            ended = State.read(file, here, dry_run=False).parts
+            if not all(_is_done(part, ended) for part in parts(file.parent, toy=False, peers=[], data=None)):
+                unfinished.append(file.parent)
     return max(unfinished, default=RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{machine(here)}")
-
-
-def _is_unfinished(state: Path, here: dict[str, Any]) -> bool:
-    """Whether a suite can be gone on with."""
-    try:
-        ended = _earlier(state, here, dry_run=False)
-    except InputError:
-        return False  # of another machine or other software
-    return not all(_is_done(part, ended) for part in parts(state.parent, toy=False, peers=[], data=None))
-
-
-def _earlier(state: Path, here: dict[str, Any], dry_run: bool) -> dict[str, Done]:
-    """How the parts ended that were run before in this folder, which must have been on this machine."""
-    if not state.exists():
-        return {}
-    try:
-        found = json.loads(state.read_bytes())
-        ended = {name: Done(**values) for name, values in found["parts"].items()}
-        if found["dry_run"] != dry_run:
-            kind = "a dry run" if found["dry_run"] else "a real run"
-            raise InputError(f"{state.parent}: its results are of {kind}; --out names another folder")
-        for field in ("gpu", "cpu", "torch", "dali"):
-            if found["environment"][field] != here[field]:
-                raise InputError(
-                    f"{state.parent}: its {field} is {found['environment'][field]}, here it is {here[field]};"
-                    " --out names another folder"
-                )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{state}: cannot be read; --out names another folder") from error
-    return ended
-
-
-def _keep(state: Path, here: dict[str, Any], dry_run: bool, ended: dict[str, Done]) -> None:
-    values = {
-        "format": 1,
-        "dry_run": dry_run,
-        "environment": here,
-        "parts": {name: asdict(done) for name, done in ended.items()},
-    }
-    write_whole(state, json.dumps(values, indent=2).encode())
 
 
 def _print(console: Console, planned: Sequence[Part], ended: dict[str, Done]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from fastcifar.peers.compare import OURS, Outcome, ratios, seconds_to_target
 from fastcifar.records.check import read_record
 
+FAST = ("dali-gpu", "dali-cpu", "dali", "fused")
+
 
 def tests(file: Path) -> str:
     """How many of tests/gpu passed."""
@@ -22,9 +24,11 @@ def _measurements(file: Path) -> dict[str, dict[str, Any]]:
 
 def loaders(file: Path) -> str:
     """Images/s of the fast loaders, and their ratios to plain torchvision."""
-    rows = _measurements(file)
-    names = [name for name in ("dali-gpu", "dali-cpu", "fused") if name in rows]
-    return ", ".join(f"{name} {rows[name]['median']:,.0f}/s ({rows[name]['ratio_to_plain']:,.3g} x)" for name in names)
+    return ", ".join(
+        f"{name} {one['median']:,.0f}/s ({one['ratio_to_plain']:,.3g} x)"
+        for name, one in _measurements(file).items()
+        if name in FAST
+    )
 
 
 def step(file: Path) -> str:
@@ -38,10 +42,10 @@ def step(file: Path) -> str:
 
 def train(file: Path) -> str:
     """Images/s and stall of training with the fast loaders."""
-    rows = _measurements(file)
-    names = [name for name in ("dali", "fused") if name in rows]
     return ", ".join(
-        f"{name} {rows[name]['median']:,.0f}/s, stall {rows[name]['details']['stall']:.2%}" for name in names
+        f"{name} {one['median']:,.0f}/s, stall {one['details']['stall']:.2%}"
+        for name, one in _measurements(file).items()
+        if name in FAST
     )
 
 

@@ -41,7 +41,11 @@ def complaint(error: "ValidationError") -> str:
     first = error.errors()[0]
     # Names and values are whatever stands in a file: nothing of them may reach a terminal but what can be printed.
     field = "".join(f"{part}." for part in first["loc"])[:-1].encode("unicode_escape").decode()[:100]
-    given = ascii(first["input"])
-    message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-    said = f"{message}, got {given if len(given) <= 60 else f'{given[:57]}...'}"
+    said = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {short(first['input'])}"
     return f"{field}: {said}" if field else said
+
+
+def short(value: object) -> str:
+    """A value that stands in a file, as a line may show it: in ASCII, and at most 60 characters of it."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

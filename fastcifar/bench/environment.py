@@ -23,9 +23,13 @@ def environment(device: str | None = None) -> dict[str, Any]:
     `memory_gib` are GiB; nothing in it names a person, a host or a folder.
     """
     on_gpu = device != "cpu" and torch.cuda.is_available()
+    checkout = Path(fastcifar.__file__).parents[1]
+    is_checkout = (checkout / ".git").exists()  # git would take one further up, which is not ours
+    changes = git(checkout, "status", "--porcelain") if is_checkout else None
     return {
         "fastcifar": fastcifar.__version__,
-        **_git(),
+        "commit": git(checkout, "rev-parse", "HEAD") if is_checkout else None,
+        "dirty": None if changes is None else bool(changes),
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "gpus": (1 if device else torch.cuda.device_count()) if on_gpu else 0,
         **_nvml(on_gpu),
@@ -37,12 +41,17 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "os": platform.platform(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "compiler": Path(found).name if (found := compiler()) else None,
     }
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def process_start() -> float:
@@ -64,17 +73,12 @@ def _nvml(on_gpu: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"gpu_power_limit_watts": None, "driver": None}
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return found
-    try:
         found["driver"] = pynvml.nvmlSystemGetDriverVersion()
         if on_gpu:
             gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
             found["gpu_power_limit_watts"] = pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000
     except pynvml.NVMLError:
-        pass  # a virtual GPU does not tell
-    finally:
-        pynvml.nvmlShutdown()
+        pass  # no driver, or a virtual GPU, which does not tell
     return found
 
 
@@ -86,19 +90,11 @@ def _cpu_model() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _git() -> dict[str, Any]:
-    """Commit of the checkout that fastcifar runs from, and whether it was changed; None outside one."""
-    checkout = Path(fastcifar.__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return {"commit": None, "dirty": None}
+def git(folder: Path, *command: str) -> str | None:
+    """What git says in `folder`; None where there is no git, no checkout, or no commit that is asked for."""
     try:
-        commit = _git_output(checkout, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git_output(checkout, "status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):  # no git here, or a checkout without a commit
-        return {"commit": None, "dirty": None}
-
-
-def _git_output(checkout: Path, *command: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(checkout), *command], capture_output=True, text=True, check=True
-    ).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(folder), *command], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,11 +1,13 @@
 """`fastcifar bench loaders`: images/s of every loader that can run here, next to plain torchvision and the limit."""
 
-import os
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from fastcifar.bench.environment import cores
 from fastcifar.bench.plain import PlainLoader
 from fastcifar.bench.throughput import Candidate, Measurement, copy_candidate, in_turn, repeated
 from fastcifar.data.dataset import Dataset
@@ -18,26 +20,8 @@ CPU = torch.device("cpu")
 # The least a loader must move for an image: read it as bytes, write it as float32.
 BYTES_PER_IMAGE = 32 * 32 * 3 * (1 + 4)
 YARDSTICK = "plain-2"
+Batches = Iterable[tuple[Tensor, Tensor]]
 AUGMENTATION = Augmentation()  # seed's: pad 4 with black, crop, flip, cutout 8
-
-
-def worker_counts() -> list[int]:
-    """2 workers, and as many as there are cores."""
-    return sorted({2, len(os.sched_getaffinity(0))})
-
-
-def slow_batches(dataset: Dataset, batch_size: int, workers: int) -> int:
-    """Batches of a block of a DataLoader: enough that every worker is busy throughout."""
-    return min(max(8, 2 * workers), len(dataset.train_images) // batch_size)
-
-
-def passes(loader: Loader, dataset: Dataset, batch_size: int) -> Iterator[int]:
-    """Images of one pass after another, each over all whole batches of a new epoch."""
-    images = len(dataset.train_images)
-    stop = images // batch_size * batch_size
-    for epoch in range(2**31):
-        plan = draw_plan(images, AUGMENTATION, seed=0, epoch=epoch)[:stop]
-        yield sum(len(labels) for _, labels in loader.batches(plan))
 
 
 def bench_loaders(
@@ -54,23 +38,18 @@ def bench_loaders(
     Blocks of about `seconds`, or of 8 batches where that is longer; the limit is BYTES_PER_IMAGE at the rate of a copy
     on the loader's device; the yardstick is plain torchvision with 2 workers.
     """
-    candidates = [copy_candidate(place, seconds) for place in dict.fromkeys((device, CPU))]
-
-    def fast(name: str, loader: Loader, place: torch.device) -> Candidate:
-        through = passes(loader, dataset, batch_size)
-        return Candidate(name, repeated(lambda: next(through), place, seconds), place)
-
-    if has_dali():
-        for place in dict.fromkeys((device, CPU)):
-            loader = open_loader("dali", dataset, AUGMENTATION, device=place, batch_size=batch_size)
-            candidates.append(fast("dali-gpu" if place.type == "cuda" else "dali-cpu", loader, place))
-    candidates.append(
-        fast("fused", open_loader("fused", dataset, AUGMENTATION, device=device, batch_size=batch_size), device)
-    )
-    for workers in worker_counts():
-        batches = slow_batches(dataset, batch_size, workers)
+    places = list(dict.fromkeys((device, CPU)))
+    candidates = [copy_candidate(place, seconds) for place in places]
+    whole = len(dataset.train_images) // batch_size
+    fast = [("dali-gpu" if place.type == "cuda" else "dali-cpu", place) for place in places] if has_dali() else []
+    for name, place in (*fast, ("fused", device)):
+        loader = open_loader(name.split("-")[0], dataset, AUGMENTATION, device=place, batch_size=batch_size)
+        a_pass = partial(_images, epochs(loader, dataset, whole * batch_size))
+        candidates.append(Candidate(name, repeated(a_pass, place, seconds), place))
+    for workers in sorted({2, cores()}):
+        batches = min(max(8, 2 * workers), whole)  # so that every worker is busy throughout
         plain = PlainLoader(dataset, batches=batches, workers=workers, device=device, batch_size=batch_size)
-        candidates.append(Candidate(f"plain-{workers}", lambda plain=plain: sum(map(_images, plain)), device))  # type: ignore[misc]
+        candidates.append(Candidate(f"plain-{workers}", partial(_images, itertools.repeat(plain)), device))
 
     rates = in_turn(candidates, blocks, progress)
     measured = {
@@ -84,5 +63,11 @@ def bench_loaders(
     ]
 
 
-def _images(batch: tuple[Tensor, Tensor]) -> int:
-    return len(batch[1])
+def epochs(loader: Loader, dataset: Dataset, images: int) -> Iterator[Batches]:
+    """The batches of the first `images` of one epoch after another."""
+    for epoch in itertools.count():
+        yield loader.batches(draw_plan(len(dataset.train_images), AUGMENTATION, seed=0, epoch=epoch)[:images])
+
+
+def _images(epochs: Iterator[Batches]) -> int:
+    return sum(len(labels) for _, labels in next(epochs))

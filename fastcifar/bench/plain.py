@@ -17,15 +17,7 @@ class PlainLoader:
     """DataLoader workers over PIL images: RandomCrop(32, padding=4), RandomHorizontalFlip, ToTensor, Normalize,
     RandomErasing. It draws its own random numbers, batch after batch, and knows of no plan."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        *,
-        batch_size: int,
-        batches: int,
-        workers: int,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, dataset: Dataset, *, batch_size: int, batches: int, workers: int, device: torch.device) -> None:
         steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), normalised(dataset)]
         transform = transforms.Compose([*steps, transforms.RandomErasing()])
         images = PilImages(dataset.train_images, dataset.train_labels, transform)

@@ -10,7 +10,7 @@ import os
 import re
 import statistics
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -240,7 +240,7 @@ def _coverage(spans: Iterable[tuple[float, float]]) -> tuple[float, list[float]]
 
 def _kernels(sums: Sequence[tuple[str, int, float]], steps: int) -> list[Kernel]:
     """Those of one name together, the longest first."""
-    calls: Counter[str] = Counter()
+    calls: dict[str, int] = defaultdict(int)
     seconds: dict[str, float] = defaultdict(float)
     for name, times, spent in sums:
         calls[name] += times

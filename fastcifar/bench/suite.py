@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 
@@ -30,18 +31,21 @@ def run_benches(
     progress: Callable[[str], None],
 ) -> list[Measurement]:
     """The benchmark `what`, or all three; `short` ones have smaller blocks and fewer combinations."""
-    common: dict[str, Any] = {"device": device, "batch_size": batch_size, "blocks": blocks}
+    benches: dict[str, tuple[float, float, Callable[..., list[Measurement]]]] = {  # seconds of a block, of a short one
+        "loaders": (0.5, 0.2, partial(bench_loaders, dataset)),
+        "step": (0.5, 0.2, partial(bench_step, model, classes=len(dataset.classes), short=short)),
+        "train": (6.0, 1.0, partial(bench_train, dataset, model)),
+    }
     out: list[Measurement] = []
-    if what in ("all", "loaders"):
-        seconds = 0.2 if short else 0.5
-        out += bench_loaders(dataset, seconds=seconds, progress=lambda line: progress(f"loaders: {line}"), **common)
-    if what in ("all", "step"):
-        seconds = 0.2 if short else 0.5
-        step: dict[str, Any] = {"classes": len(dataset.classes), "short": short, **common}
-        out += bench_step(model, seconds=seconds, progress=lambda line: progress(f"step: {line}"), **step)
-    if what in ("all", "train"):
-        seconds = 1.0 if short else 6.0
-        out += bench_train(dataset, model, seconds=seconds, progress=lambda line: progress(f"train: {line}"), **common)
+    for name in benches if what == "all" else [what]:
+        seconds, fewer, bench = benches[name]
+        out += bench(
+            device=device,
+            batch_size=batch_size,
+            blocks=blocks,
+            seconds=fewer if short else seconds,
+            progress=lambda line, name=name: progress(f"{name}: {line}"),
+        )
     return out
 
 

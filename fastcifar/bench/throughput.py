@@ -37,11 +37,9 @@ class Measurement:
         q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
         return cls(bench, name, unit, median, q1, q3, values)
 
-    def against(self, plain: "Measurement | None", limit: float | None, **details: Any) -> "Measurement":
+    def against(self, plain: Self, limit: float, **details: Any) -> Self:
         """With its limit, its yardstick and what else is to be said of it."""
-        ratio = None
-        if plain is not None:
-            ratio = statistics.median(one / other for one, other in zip(self.values, plain.values, strict=True))
+        ratio = statistics.median(one / other for one, other in zip(self.values, plain.values, strict=True))
         return replace(self, limit=limit, ratio_to_plain=ratio, details=details)
 
 

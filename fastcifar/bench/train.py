@@ -5,17 +5,16 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
-from torch import Tensor
 
-from fastcifar.bench.loaders import AUGMENTATION, YARDSTICK
+from fastcifar.bench.loaders import AUGMENTATION, YARDSTICK, Batches, epochs
 from fastcifar.bench.plain import PlainLoader
 from fastcifar.bench.step import new_step
 from fastcifar.bench.throughput import Candidate, Measurement, in_turn
 from fastcifar.data.dataset import Dataset
-from fastcifar.data.loader import Loader, open_loader
-from fastcifar.data.plan import draw_plan
+from fastcifar.data.loader import open_loader
 from fastcifar.execution import Execution, has_dali, resolve
 from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
@@ -51,40 +50,28 @@ def bench_train(
 
     waits: dict[str, list[float]] = {}
 
-    def block(name: str, epochs: Iterator[Iterator[tuple[Tensor, Tensor]]]) -> Callable[[], float]:
-        def run() -> float:
-            began = time.perf_counter()
-            batches = next(epochs)
-            waited = time.perf_counter() - began
-            for _ in range(steps):
-                asked = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - asked
-                step(*batch)
-            batches.close() if hasattr(batches, "close") else None
-            waits.setdefault(name, []).append(waited / (time.perf_counter() - began))
-            return steps * batch_size
+    def block(name: str, source: Iterator[Batches]) -> float:
+        began = time.perf_counter()
+        batches = iter(next(source))
+        waited = time.perf_counter() - began
+        for _ in range(steps):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            step(*batch)
+        waits.setdefault(name, []).append(waited / (time.perf_counter() - began))
+        return steps * batch_size
 
-        return run
-
-    def epochs_of(loader: Loader) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-        for epoch in itertools.count():
-            plan = draw_plan(len(dataset.train_images), AUGMENTATION, seed=0, epoch=epoch)
-            yield loader.batches(plan[: steps * batch_size])
-
-    sources: dict[str, Iterator[Iterator[tuple[Tensor, Tensor]]]] = {
-        READY: (itertools.repeat(fixed) for _ in itertools.count())
-    }
-    names = ["dali"] if has_dali() else []
-    for name in (*names, "fused"):
+    sources: dict[str, Iterator[Batches]] = {READY: itertools.repeat([fixed] * steps)}
+    for name in ("dali", "fused") if has_dali() else ("fused",):
         progress(f"setting up: {name}")
         loader = open_loader(
             name, dataset, AUGMENTATION, batch_size=batch_size, device=device, dtype=DTYPES[execution.precision]
         )
-        sources[name] = epochs_of(loader)
+        sources[name] = epochs(loader, dataset, steps * batch_size)
     plain = PlainLoader(dataset, batch_size=batch_size, batches=steps, workers=2, device=device)
-    sources[YARDSTICK] = (iter(plain) for _ in itertools.count())
-    candidates = [Candidate(name, block(name, epochs), device) for name, epochs in sources.items()]
+    sources[YARDSTICK] = itertools.repeat(plain)
+    candidates = [Candidate(name, partial(block, name, source), device) for name, source in sources.items()]
     rates = in_turn(candidates, blocks, progress)
     measured = {name: Measurement.of("train", name, "images/s", values) for name, values in rates.items()}
     ready = measured[READY]

@@ -1,11 +1,12 @@
 """The command line: one module a group of subcommands, and how a command ends."""
 
 import traceback
+from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib import import_module
 
 import fastcifar
-from fastcifar.commands.parse import Early, parse
+from fastcifar.commands.parse import early, parse
 from fastcifar.errors import InputError, RunError, Stopped, memory_problem
 from fastcifar.report.console import Console
 
@@ -15,11 +16,11 @@ for _group in ("train", "runs", "bench", "records", "info"):  # the order of --h
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 for a failed run, 2 for bad input, 130 for Ctrl-C (128 + signal)."""
-    early, console, debug = Early(), Console(), False
-    early.add_argument("--debug", action="store_true")
-    early.add_argument("--version", action="store_true")
+    parser, console, debug = early(), Console(), False
+    parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--version", action="store_true")
     try:
-        given, arguments = early.parse_known_args(argv)
+        given, arguments = parser.parse_known_args(argv)
         debug = given.debug
         if given.version:
             console.say(f"fastcifar {fastcifar.__version__}")
@@ -41,7 +42,7 @@ def _end(error: BaseException) -> tuple[str, int]:
     match error:
         case KeyboardInterrupt():
             return str(error) or "interrupted", error.exit_code if isinstance(error, Stopped) else 130
-        case InputError():
+        case InputError() | ArgumentError():
             return str(error), 2
         case RunError():
             return str(error), 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from fastcifar.commands.command import GROUPS, Command, DataFolder, Device, Trains, command
+from fastcifar.commands.command import GROUPS, Command, DataFolder, Device, Trains, command, require_place
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
 from fastcifar.files import require_folder_of, write_whole
@@ -54,8 +54,7 @@ class _Rates(Command):
 
         if self.figure and self.figure.suffix not in (".png", ".svg"):
             raise InputError(f"--figure {self.figure}: the name must end in .png or .svg")
-        for file in filter(None, (self.json, self.figure)):
-            require_folder_of(file)
+        require_place(self.json, self.figure)
         short = self.short or self.what == "all"
         blocks = (3 if short else 7) if self.blocks is None else self.blocks
         if blocks < 1:
@@ -89,7 +88,6 @@ class _Rates(Command):
 
 
 @command("bench all", "bench")
-@dataclass(frozen=True)
 class All(_Rates):
     """Measure loaders, step and train, shortened: what `fastcifar bench` alone does."""
 
@@ -97,7 +95,6 @@ class All(_Rates):
 
 
 @command("bench loaders")
-@dataclass(frozen=True)
 class Loaders(_Rates):
     """Measure images/s of every loader that can run here."""
 
@@ -105,7 +102,6 @@ class Loaders(_Rates):
 
 
 @command("bench step")
-@dataclass(frozen=True)
 class Step(_Rates):
     """Measure images/s of one training step, in every combination of layout, precision and compilation."""
 
@@ -113,7 +109,6 @@ class Step(_Rates):
 
 
 @command("bench train")
-@dataclass(frozen=True)
 class Train(_Rates):
     """Measure images/s of training with each loader, and how long the device waits for data."""
 
@@ -121,7 +116,6 @@ class Train(_Rates):
 
 
 @command("bench accuracy")
-@dataclass(frozen=True)
 class Accuracy(Trains):
     """Train a recipe with several seeds and report the time to its target, in a record that can be checked."""
 
@@ -138,29 +132,35 @@ class Accuracy(Trains):
 
     def run(self, console: Console) -> None:
         """Train, keeping the record after every run, and print what it comes to."""
-        from fastcifar.data.load import load_dataset
         from fastcifar.records.check import read_record
         from fastcifar.records.measure import bench_accuracy
         from fastcifar.records.record import to_json
         from fastcifar.report.progress import AccuracyConsole
         from fastcifar.report.tables import print_accuracy
+        from fastcifar.runs.directory import default_path
 
         if self.runs < 1:
             raise InputError(f"--runs {self.runs}: at least one is needed")
         seconds = _seconds(self.minutes)
-        name, notes = self.named()
-        execution, more = resolve(self.execution)
-        file = self._file(name)
-        earlier = read_record(file) if self.resume else None
-        dataset = load_dataset(self.recipe, self.data)
-        kept = len(earlier.runs) if earlier else 0
+        require_place(self.json)
+        if self.resume and self.json is None:
+            raise InputError("--resume: name the record to go on with by --json FILE")
+        if self.json and self.json.exists() and not self.resume:
+            raise InputError(f"--json {self.json}: exists; --resume goes on with it, or name another")
+        earlier = read_record(self.json) if self.json and self.resume else None
+        name, execution, dataset = self.prepared(console)
+        file = self.json
+        if file is None:
+            path = default_path(f"{name}-{self.protocol}", self.recipe)
+            path.parent.mkdir(exist_ok=True)
+            file = path.with_name(f"{path.name}.record.json")
+        kept = [earlier] if earlier else []
 
         def keep(record: "Record") -> None:
-            nonlocal kept
             write_whole(file, to_json(record))
-            kept = len(record.runs)
+            kept.append(record)
 
-        console.say(*notes, *more, f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
+        console.say(f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
         try:
             with AccuracyConsole(console, self.runs, self.recipe.target) as watcher:
                 record = bench_accuracy(
@@ -178,32 +178,16 @@ class Accuracy(Trains):
         except (KeyboardInterrupt, RunError) as error:
             if kept:
                 said = error.args[0] if error.args else "interrupted"
-                error.args = (f"{said}; {kept} finished runs are kept in {file}",)
+                error.args = (f"{said}; {len(kept[-1].runs)} finished runs are kept in {file}",)
             raise
         print_accuracy(console, record)
         if len(record.runs) < self.runs:
-            minutes = f"{self.minutes:g} minutes had passed"
-            console.say(f"{len(record.runs)} of {self.runs} runs: {minutes}; --resume goes on")
+            passed = f"{self.minutes:g} minutes had passed"
+            console.say(f"{len(record.runs)} of {self.runs} runs: {passed}; --resume goes on")
         console.say(f"kept in {file}")
-
-    def _file(self, name: str) -> Path:
-        """Where the record goes: a file that is not there yet, unless it is gone on with."""
-        from fastcifar.runs.directory import default_path
-
-        if self.json is None:
-            if self.resume:
-                raise InputError("--resume: name the record to go on with by --json FILE")
-            path = default_path(f"{name}-{self.protocol}", self.recipe)
-            path.parent.mkdir(exist_ok=True)
-            return path.with_name(f"{path.name}.record.json")
-        require_folder_of(self.json)
-        if self.json.exists() and not self.resume:
-            raise InputError(f"--json {self.json}: exists; --resume goes on with it, or name another")
-        return self.json
 
 
 @command("bench peers")
-@dataclass(frozen=True)
 class Peers(Trains):
     """Run fastcifar and its rivals in turn, each program in its own process, and print the ratios.
 
@@ -232,10 +216,8 @@ class Peers(Trains):
             if self.out.exists() and (not self.out.is_dir() or list(self.out.glob("*.record.json"))):
                 raise InputError(f"--out {self.out}: is no folder, or holds records; name another")
         paths = parse_paths(self.peer)
-        name, notes = self.named()
-        console.say(*notes)
         outcomes = run_peers(
-            name,
+            self.named(console),
             self.recipe,
             self.execution,
             data=self.data,
@@ -255,7 +237,6 @@ class Peers(Trains):
 
 
 @command("bench profile")
-@dataclass(frozen=True)
 class Profile(Trains):
     """Profile a recipe's training: kernels by time, the gaps between them, the share of matrix products."""
 
@@ -269,21 +250,15 @@ class Profile(Trains):
     def run(self, console: Console) -> None:
         """Profile, print, write."""
         from fastcifar.bench.profile import profile_training, to_json
-        from fastcifar.data.load import load_dataset
         from fastcifar.report.bench_tables import print_profile
 
         if self.steps < 1:
             raise InputError(f"--steps {self.steps}: at least one is needed")
-        for file in filter(None, (self.json, self.trace)):
-            require_folder_of(file)
-            if file.is_dir():
-                raise InputError(f"{file}: is a folder; name a file")
+        require_place(self.json, self.trace)
         if self.trace and self.trace.suffix != ".gz":
             raise InputError(f"--trace {self.trace}: is written gzipped; the name must end in .json.gz")
-        name, notes = self.named()
-        execution, more = resolve(self.execution)
-        dataset = load_dataset(self.recipe, self.data)
-        console.say(*notes, *more, f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
+        name, execution, dataset = self.prepared(console)
+        console.say(f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
         with console.status("setting up") as status:
             found = profile_training(
                 self.recipe, dataset, execution, steps=self.steps, trace=self.trace, progress=status.update

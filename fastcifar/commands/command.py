@@ -1,22 +1,26 @@
-"""What a subcommand is: a frozen dataclass whose fields are its flags, with a `run` that calls and prints.
+"""What a subcommand is: a class whose fields are its flags, with a `run` that calls and prints.
 
-To add one, write its class in the module of its group, under `@command("name")` or `@command("group name")`; the
-docstrings of the class and its fields are the help. torch and all that is slow is imported in `run`: a subcommand's
---help and a wrong flag do not wait for it.
+To add one, write its class in the module of its group, under `@command("name")` or `@command("group name")`, which
+makes it a frozen dataclass; the docstrings of the class and its fields are the help. torch and all that is slow is
+imported in `run`: a subcommand's --help and a wrong flag do not wait for it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, dataclass_transform
 
 from tyro.conf import arg
 
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, has_gpu
+from fastcifar.execution import Execution, has_gpu, resolve
+from fastcifar.files import require_folder_of
 from fastcifar.recipe import Recipe
 from fastcifar.report.console import Console
+
+if TYPE_CHECKING:
+    from fastcifar.data.dataset import Dataset
 
 AUTO = "auto"
 
@@ -36,11 +40,12 @@ GROUPS: dict[str, str] = {}
 """The groups of subcommands by name, and what each is for; filled by the modules that define them."""
 
 
+@dataclass_transform(frozen_default=True)
 def command(*names: str) -> Callable[[type[C]], type[C]]:
-    """Register a class as the subcommand `names`: its own name, and another that it answers to."""
+    """Make a class a frozen dataclass and the subcommand `names`: its own name, and another that it answers to."""
 
     def register(kind: type[C]) -> type[C]:
-        COMMANDS.update(dict.fromkeys(names, kind))
+        COMMANDS.update(dict.fromkeys(names, dataclass(frozen=True)(kind)))
         return kind
 
     return register
@@ -65,13 +70,13 @@ class OfRecipe(Command):
     """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
     recipe: Annotated[Recipe, arg(name="")] = field(default_factory=Recipe)
 
-    def named(self) -> tuple[str, list[str]]:
-        """What a run is called after --recipe, and the line that says why auto chose it.
+    def named(self, console: Console) -> str:
+        """What a run is called after --recipe; says why, where auto chose it.
 
         Raises `InputError` where auto chose for a GPU that torch cannot use.
         """
         if self.name != AUTO:
-            return Path(self.name).stem, []
+            return Path(self.name).stem
         name = default_recipe()
         if name == "seed":
             import torch
@@ -81,7 +86,8 @@ class OfRecipe(Command):
                     "--recipe auto: there is a GPU, but torch finds no CUDA device; name one (laptop, say)"
                 )
         why = "there is a CUDA device" if name == "seed" else "no CUDA device, and seed takes hours on a CPU"
-        return name, [f"recipe {name}, since {why}; --recipe names another"]
+        console.say(f"recipe {name}, since {why}; --recipe names another")
+        return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +96,23 @@ class Trains(OfRecipe):
 
     execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
     data: DataFolder = None
+
+    def prepared(self, console: Console) -> tuple[str, Execution, "Dataset"]:
+        """What a run is called, how this machine executes it, and its images; says what auto chose and why."""
+        from fastcifar.data.load import load_dataset
+
+        name = self.named(console)
+        execution, notes = resolve(self.execution)
+        console.say(*notes)
+        return name, execution, load_dataset(self.recipe, self.data)
+
+
+def require_place(*files: Path | None) -> None:
+    """Before work that ends in writing these files: raises `InputError` where one has no folder, or is one."""
+    for file in filter(None, files):
+        require_folder_of(file)
+        if file.is_dir():
+            raise InputError(f"{file}: is a folder; name a file")
 
 
 def default_recipe() -> str:

@@ -1,6 +1,6 @@
 """The subcommands that tell what is here: summary, data, recipes, env."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastcifar.commands.command import Command, DataFolder, OfRecipe, command
 from fastcifar.errors import InputError
@@ -9,7 +9,6 @@ from fastcifar.report.console import Console
 
 
 @command("summary")
-@dataclass(frozen=True)
 class Summary(OfRecipe):
     """Print the network's layers, their output shapes and parameters."""
 
@@ -45,7 +44,6 @@ def describe(config: Model) -> str:
 
 
 @command("data")
-@dataclass(frozen=True)
 class Data(Command):
     """Find or download CIFAR-10 and check its seven MD5s."""
 
@@ -62,7 +60,6 @@ class Data(Command):
 
 
 @command("recipes")
-@dataclass(frozen=True)
 class Recipes(Command):
     """List the recipes that ship and what each was measured to reach."""
 
@@ -78,7 +75,6 @@ class Recipes(Command):
 
 
 @command("env")
-@dataclass(frozen=True)
 class Env(Command):
     """Print what a bug report needs: GPU, driver, versions, CPU, compiler, where the data is."""
 

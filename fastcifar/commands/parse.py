@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import tyro
 
@@ -16,17 +16,6 @@ from fastcifar.recipe import load_recipe, validated
 from fastcifar.report.console import Console
 
 HELP = ("-h", "--help")
-
-
-class Early(argparse.ArgumentParser):
-    """Reads the few flags that decide how the others are read, and leaves the rest."""
-
-    def __init__(self) -> None:
-        super().__init__(add_help=False, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Raises `InputError`, in place of argparse's two lines."""
-        raise InputError(message)
 
 
 @dataclass(frozen=True)
@@ -50,6 +39,11 @@ class Listing(Command):
             f"{program} COMMAND --help lists the flags of one. --debug prints the traceback of an error, --version what"
             " this is.",
         )
+
+
+def early() -> argparse.ArgumentParser:
+    """A parser for the few flags that decide how the others are read. Raises `argparse.ArgumentError`."""
+    return argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -98,7 +92,7 @@ def _with_flags(name: str, arguments: Sequence[str]) -> Command:
 
 def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
     """`recipe`: its values are the defaults of all other flags; `peak`: whether the peak's epoch is given."""
-    parser = Early()
+    parser = early()
     # A missing value is left to tyro's complaint.
     parser.add_argument("--recipe", nargs="?", default=AUTO, const=AUTO)
     parser.add_argument("--schedule.peak-epoch", "--schedule.peak_epoch", nargs="?", const=True, dest="peak")
@@ -109,8 +103,8 @@ def _read(kind: type[C], arguments: Sequence[str], about: dict[str, Any]) -> C:
     """`kind` with its flags read by tyro. Raises `InputError` at the first that is wrong."""
 
     def refuse(event: Any) -> None:
-        if complaint := _complaint(event):
-            raise InputError(complaint + _hint(event, kind))
+        if complaint := _complaint(event, kind):
+            raise InputError(complaint)
 
     # tyro's hook for its complaints is not public: where a version has none, or an event that `_complaint` does not
     # know, what is printed is tyro's own box of several lines.
@@ -119,10 +113,11 @@ def _read(kind: type[C], arguments: Sequence[str], about: dict[str, Any]) -> C:
         return tyro.cli(kind, args=arguments, **about)
 
 
-def _complaint(event: Any) -> str | None:
+def _complaint(event: Any, kind: type[Command]) -> str | None:
     match type(event).__name__:
         case "UnrecognizedArgs":
-            return f"Unrecognized options: {', '.join(event.tokens)}"
+            unknown = next((token.partition("=")[0] for token in event.tokens if token.startswith("--")), "")
+            return f"Unrecognized options: {', '.join(event.tokens)}{_similar(unknown, list(_flags(kind)))}"
         case "MissingArgs":
             return f"Missing: {', '.join(_shown(one.arg) for one in event.missing_arguments)}"
         case "BadValue":
@@ -138,12 +133,6 @@ def _complaint(event: Any) -> str | None:
 def _shown(argument: Any) -> str:
     """RUN of a positional argument, --width/--model.width of a flag."""
     return str(argument.lowered.metavar) if argument.is_positional() else "/".join(argument.lowered.name_or_flags)
-
-
-def _hint(event: Any, kind: type[Command]) -> str:
-    """The flag most like the first that is not known."""
-    unknown = [token.partition("=")[0] for token in getattr(event, "tokens", ()) if token.startswith("--")]
-    return _similar(unknown[0], list(_flags(kind))) if unknown else ""
 
 
 def _flags(kind: type, prefix: str = "--") -> Iterator[str]:

@@ -1,13 +1,12 @@
 """The subcommands of `fastcifar leaderboard`: check, rank and publish records."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from fastcifar.commands.command import GROUPS, Command, command
+from fastcifar.commands.command import GROUPS, Command, command, require_place
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of, write_whole
 from fastcifar.records.protocol import ProtocolName
@@ -22,7 +21,6 @@ DEFAULT_PLACES = (Path("benchmarks/results"), Path("runs"))
 
 
 @command("leaderboard show")
-@dataclass(frozen=True)
 class Show(Command):
     """Print the leaderboard: what may be compared in one table, the fastest first; and what others published."""
 
@@ -46,7 +44,6 @@ class Show(Command):
 
 
 @command("leaderboard page")
-@dataclass(frozen=True)
 class Page(Command):
     """Write the leaderboard as a page: one file, no server."""
 
@@ -62,8 +59,8 @@ class Page(Command):
         from fastcifar.records.leaderboard import groups, read_published
         from fastcifar.report.leaderboard_page import markdown, write_page
 
-        for file in filter(None, (self.out, self.markdown)):
-            require_folder_of(file)
+        require_folder_of(self.out)
+        require_place(self.markdown)
         found = groups(_entries(self.files, console))
         published, curves = read_published()
         console.say(f"written: {write_page(self.out, found, published, curves)}")
@@ -73,7 +70,6 @@ class Page(Command):
 
 
 @command("leaderboard check")
-@dataclass(frozen=True)
 class Check(Command):
     """Recompute every figure of the records from their logs; refuse by name what does not hold."""
 
@@ -82,26 +78,21 @@ class Check(Command):
 
     def run(self, console: Console) -> None:
         """Say of each whether it holds."""
-        from fastcifar.records.leaderboard import find_records, read_entry
+        from fastcifar.records.leaderboard import find_records
 
-        files, refused = find_records(self.files), 0
-        for file in files:
-            try:
-                entry = read_entry(file)
-            except InputError as error:
-                refused += 1
-                console.complain(str(error))
-                continue
-            record = entry.record
-            console.say(f"{file}: holds: {record.name}, {entry.seconds:,.2f} s, {record.summary.runs} runs")
+        files = find_records(self.files)
         if not files:
             raise InputError("no records there (*.record.json)")
+        refused = len(files)
+        for file, entry in _those_that_hold(files, console):
+            refused -= 1
+            record = entry.record
+            console.say(f"{file}: holds: {record.name}, {entry.seconds:,.2f} s, {record.summary.runs} runs")
         if refused:
             raise InputError(f"{refused} of {len(files)} records refused")
 
 
 @command("leaderboard export")
-@dataclass(frozen=True)
 class Export(Command):
     """Write a record as the JSON and TSV pair of DAWNBench's submission format."""
 
@@ -123,18 +114,12 @@ class Export(Command):
 
         require_folder_of(self.dawnbench)
         for entry in [read_entry(file) for file in self.files]:
-            written = write_pair(
-                self.dawnbench,
-                entry,
-                author=self.author,
-                author_email=self.author_email,
-                code_url=self.code_url,
-            )
+            by = {"author": self.author, "author_email": self.author_email, "code_url": self.code_url}
+            written = write_pair(self.dawnbench, entry, **by)
             console.say(*(f"written: {file}" for file in written))
 
 
 @command("leaderboard schema")
-@dataclass(frozen=True)
 class Schema(Command):
     """Print the JSON Schema of a record."""
 
@@ -148,13 +133,19 @@ class Schema(Command):
 
 
 def _entries(places: Sequence[Path], console: Console) -> "list[Entry]":
-    """The entries of records that hold; the others are told on stderr, one line each."""
-    from fastcifar.records.leaderboard import find_records, read_entry
+    """The entries of records that hold, by default of `DEFAULT_PLACES`."""
+    from fastcifar.records.leaderboard import find_records
 
-    entries = []
-    for file in find_records(places or [place for place in DEFAULT_PLACES if place.is_dir()]):
+    files = find_records(places or [place for place in DEFAULT_PLACES if place.is_dir()])
+    return [entry for _, entry in _those_that_hold(files, console, "left out: ")]
+
+
+def _those_that_hold(files: Sequence[Path], console: Console, what: str = "") -> "Iterator[tuple[Path, Entry]]":
+    """The files and entries of records that hold; the others are told on stderr, one line each."""
+    from fastcifar.records.leaderboard import read_entry
+
+    for file in files:
         try:
-            entries.append(read_entry(file))
+            yield file, read_entry(file)
         except InputError as error:
-            console.complain(f"left out: {error}")
-    return entries
+            console.complain(f"{what}{error}")

@@ -1,12 +1,11 @@
 """The subcommands that use a finished run: report, compare, eval, predict, export."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from fastcifar.commands.command import Command, DataFolder, Device, command
+from fastcifar.commands.command import Command, DataFolder, Device, command, require_place
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution, resolve
 from fastcifar.report.console import Console
@@ -15,7 +14,6 @@ Run = Annotated[Path, Positional, arg(metavar="RUN", help="Run directory, as `fa
 
 
 @command("report")
-@dataclass(frozen=True)
 class Report(Command):
     """Write what a finished run came to as one HTML page and its pictures."""
 
@@ -34,7 +32,6 @@ class Report(Command):
 
 
 @command("compare")
-@dataclass(frozen=True)
 class Compare(Command):
     """Put the curves of several finished runs on one page, and what they differ in into tables."""
 
@@ -53,7 +50,6 @@ class Compare(Command):
 
 
 @command("eval")
-@dataclass(frozen=True)
 class Eval(Command):
     """Test a finished run: accuracy, by class too, loss and images/s, on its test set or on a folder of images."""
 
@@ -89,15 +85,14 @@ class Eval(Command):
             images, labels = read_folder(self.images, saved.classes)
             where = f"{len(images):,} images of {printable(self.images)}; of each, {RULE}"
         console.say(f"{saved.name}, {device}, {precision}, test-time augmentation {self.tta}", where)
-        network = saved.model.to(device)
-        scores = score(network, images, labels, precision=precision, tta=self.tta, mean=saved.mean, std=saved.std)
+        network = saved.on_bytes(self.tta).to(device)
+        scores = score(network, images, labels, precision=precision)
         print_scores(console, scores, saved.classes)
         if self.images is None:
             console.say(f"the run's own last test: {saved.final_accuracy:.2%} ({saved.precision})")
 
 
 @command("predict")
-@dataclass(frozen=True)
 class Predict(Command):
     """Class probabilities of image files of any size and mode."""
 
@@ -128,7 +123,7 @@ class Predict(Command):
                 console.complain(str(error))
         found = np.empty((0, len(saved.classes)), np.float32)
         if images:
-            found = probabilities(saved.model, np.stack(images), mean=saved.mean, std=saved.std)
+            found = probabilities(saved.on_bytes(), np.stack(images))
         if self.json:
             console.out(predictions_json(files, found, saved.classes), highlight=False)
         else:
@@ -138,7 +133,6 @@ class Predict(Command):
 
 
 @command("export")
-@dataclass(frozen=True)
 class Export(Command):
     """Write a finished run's network as one file for other programs, checked against it on 1,000 test images."""
 
@@ -152,18 +146,15 @@ class Export(Command):
     def run(self, console: Console) -> None:
         """Export, check, say so."""
         from fastcifar.data.load import load_dataset
-        from fastcifar.files import require_folder_of
         from fastcifar.runs.export import export, require_packages
         from fastcifar.runs.saved import open_run
 
-        require_folder_of(self.out)
-        if self.out.is_dir():
-            raise InputError(f"--out {self.out}: is a folder; name a file")
+        require_place(self.out)
         require_packages(self.format)
         saved = open_run(self.path)
         dataset = load_dataset(saved.recipe, self.data)
         with console.status("exporting"):
-            checked = export(saved.model, self.format, self.out, dataset.test_images)
+            checked = export(saved.on_bytes(), self.format, self.out, dataset.test_images)
         console.say(
             f"agrees with the network on {checked.images:,} test images of {dataset.name} (logits differ by at most "
             f"{checked.difference:.1g})",

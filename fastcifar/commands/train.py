@@ -1,19 +1,16 @@
 """`fastcifar train` and `fastcifar find-lr`."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
 from fastcifar.commands.command import Trains, command
-from fastcifar.execution import resolve
 from fastcifar.report.console import Console
 
 
 @command("train")
-@dataclass(frozen=True)
 class Train(Trains):
     """Train the recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder."""
 
@@ -46,8 +43,7 @@ class Train(Trains):
                 if about.found:
                     keep_lr(about.found, path)
 
-        name, notes = self.named()
-        console.say(*notes)
+        name = self.named(console)
         path = self.out or default_path(name, self.recipe)
         board = TensorBoard(path / "tensorboard") if self.tensorboard else None
         with TrainingConsole(console) as table, board or nullcontext():
@@ -71,7 +67,6 @@ class Train(Trains):
 
 
 @command("find-lr")
-@dataclass(frozen=True)
 class FindLr(Trains):
     """Find the learning rate of a recipe by a range test: LRMIN, LRMAX, the picture and the values."""
 
@@ -80,16 +75,13 @@ class FindLr(Trains):
 
     def run(self, console: Console) -> None:
         """Test, print, keep."""
-        from fastcifar.data.load import load_dataset
         from fastcifar.report.charts import keep_lr
         from fastcifar.report.tables import print_lr
         from fastcifar.runs.api import find_lr
         from fastcifar.runs.directory import default_path
 
-        name, notes = self.named()
-        execution, more = resolve(self.execution)
-        dataset = load_dataset(self.recipe, self.data)
-        console.say(*notes, *more, f"range test of {name} on {dataset.describe()}, {execution.device}")
+        name, execution, dataset = self.prepared(console)
+        console.say(f"range test of {name} on {dataset.describe()}, {execution.device}")
         with console.status("setting up") as status:
             found = find_lr(
                 self.recipe,

@@ -12,23 +12,20 @@ of the 9.9 is 44 of 48 steps, so that the images/s of the run come out 0.8 % too
 """
 
 import importlib.util
-import sys
 from importlib import metadata
 from pathlib import Path
 
-from fastcifar.peers import cuda_script
-from fastcifar.peers.cuda_script import Printed, Row
-from fastcifar.peers.peer import Job, Peer
-from fastcifar.peers.program import Output
-from fastcifar.records.record import Record, Run
+from fastcifar.bench.environment import git
+from fastcifar.peers.cuda_script import CudaScript, Row
+from fastcifar.peers.peer import Job
+from fastcifar.records.record import Record
 
 # Each script and the images of an epoch: a short last batch is left out.
 SCRIPTS = {"airbench94_muon.py": 50_000, "airbench94_compiled.py": 49_152, "airbench94.py": 49_152}
-FOLDERS = (".", "legacy")
 PACKAGE = "import airbench; airbench.warmup94(); airbench.train94(run=0)"
 
 
-class Airbench(Peer):
+class Airbench(CudaScript):
     """airbench's 94 % script, or the package's `train94`."""
 
     name = "airbench"
@@ -36,7 +33,7 @@ class Airbench(Peer):
 
     def missing(self, job: Job) -> str | None:
         """Why it cannot run here."""
-        if reason := cuda_script.missing(job):
+        if reason := super().missing(job):
             return reason
         if job.path is None:
             installed = importlib.util.find_spec("airbench") is not None
@@ -49,48 +46,25 @@ class Airbench(Peer):
 
     def run(self, job: Job) -> Record:
         """All runs that the script makes, or one of the package."""
-        script = find_script(job.path) if job.path else None
-        if script:
-            command, images = [str(script)], SCRIPTS[script.name]
-            program, name = f"airbench {cuda_script.version(script.parent)}", script.stem
+        if script := find_script(job.path) if job.path else None:
+            version = git(script.parent, "describe", "--always", "--dirty") or "unknown"
+            command, name, images = [str(script)], script.stem, SCRIPTS[script.name]
         else:
-            command, images = ["-c", PACKAGE], SCRIPTS["airbench94.py"]
-            program, name = f"airbench {metadata.version('airbench')}", "airbench94 (package)"
-        started, output = cuda_script.run_beside_cifar10([sys.executable, "-u", *command], job)
-        runs = parse(output, started, images)
-        return cuda_script.as_record(job, program=program, name=name, runs=runs, train_images=images)
+            version = metadata.version("airbench")
+            command, name, images = ["-c", PACKAGE], "airbench94 (package)", SCRIPTS["airbench94.py"]
+        return self.record(job, command, program=f"airbench {version}", name=name, train_images=images)
+
+    def epochs(self, rows: list[Row]) -> tuple[list[Row], Row | None]:
+        """A run ends with a row for its evaluation."""
+        *epochs, evaluation = rows
+        if evaluation.cells["epoch"] != "eval":
+            raise ValueError("a run without its last evaluation")
+        return epochs, evaluation
 
 
 def find_script(path: Path) -> Path | None:
     """The script that `path` is, or the first of `SCRIPTS` in the checkout that it is; None if there is none."""
     if path.is_file():
         return path if path.name in SCRIPTS else None
-    places = (path / folder / script for script in SCRIPTS for folder in FOLDERS)
+    places = (path / folder / script for script in SCRIPTS for folder in (".", "legacy"))
     return next((place.resolve() for place in places if place.is_file()), None)
-
-
-def parse(output: Output, started: float, train_images: int) -> list[Run]:
-    """The runs in what airbench printed since `started`. Raises `RunError` where that is not as it was when read."""
-    runs, earliest = [], started
-    for group in cuda_script.by_run(output, lambda row: bool(row.cells.get("run"))):
-        if group[0].cells["run"] != "warmup":
-            with cuda_script.reading():
-                runs.append(_run(group, earliest, train_images))
-            earliest = group[-1].at
-    return runs
-
-
-def _run(group: list[Row], earliest: float, train_images: int) -> Run:
-    if group[-1].cells["epoch"] != "eval":
-        raise ValueError("a run without its last evaluation")
-    *epochs, final = (
-        Printed(row.at, _seconds(row), float(row.cells["tta_val_acc"] or row.cells["val_acc"])) for row in group
-    )
-    eval_seconds = final.seconds - epochs[-1].seconds
-    epochs[-1] = Printed(final.at, epochs[-1].seconds, final.accuracy)
-    return cuda_script.as_run(epochs, earliest=earliest, train_images=train_images, eval_seconds=eval_seconds)
-
-
-def _seconds(row: Row) -> float:
-    """The column is total_time_seconds, in airbench94_muon.py time_seconds."""
-    return float(row.cells.get("time_seconds") or row.cells["total_time_seconds"])

@@ -1,14 +1,13 @@
 """What airbench and hlb-CIFAR10 have in common, one being the other's descendant.
 
 Either needs CUDA, looks for CIFAR-10 in the folder cifar10/ below the one it is started in (and stores what it makes of
-it beside), and prints a table, a row an epoch, whose seconds are a run's so far.
+it beside), and prints a table, a row an epoch, whose seconds are a run's so far. It cannot be told a number of runs.
 """
 
-import contextlib
-import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +16,9 @@ from torchvision.datasets import CIFAR10
 
 from fastcifar.bench.environment import environment
 from fastcifar.errors import RunError
-from fastcifar.peers.peer import Job
+from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.program import Line, Output, run_program
 from fastcifar.records.record import Epoch, Images, Record, Run, make_record
-
-TEST_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -31,38 +28,94 @@ class Row:
     at: float
     cells: dict[str, str]
 
+    @property
+    def is_first(self) -> bool:
+        """Whether a run begins here: airbench's table has a column for that, hlb-CIFAR10's has not."""
+        return bool(self.cells["run"]) if "run" in self.cells else self.cells["epoch"] == "0"
 
-@dataclass(frozen=True)
-class Printed:
-    """An epoch as printed: when, the run's training seconds up to its end, and the test accuracy, 0 to 1."""
+    @property
+    def seconds(self) -> float:
+        """The run's training seconds up to the epoch's end; airbench94_muon.py has another heading over them."""
+        return float(self.cells.get("time_seconds") or self.cells["total_time_seconds"])
 
-    at: float
-    seconds: float
-    accuracy: float
-
-
-def missing(job: Job) -> str | None:
-    """Why neither program can run `job`; None if they can."""
-    if job.device != "cuda":
-        return f"it needs CUDA, and the device is {job.device}"
-    if job.data is None or job.recipe.limit_train or job.recipe.limit_test:
-        return "it trains and tests on all of CIFAR-10, which this recipe does not"
-    return None
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy, 0 to 1: the one that the program claims, of augmented images or averaged weights, if there."""
+        return float(self.cells.get("tta_val_acc") or self.cells.get("ema_val_acc") or self.cells["val_acc"])
 
 
-def run_beside_cifar10(command: Sequence[str], job: Job) -> tuple[float, Output]:
-    """When `command` was started (Unix time) and what it printed, run in a folder that has CIFAR-10 in cifar10/."""
-    assert job.data is not None  # see missing
-    with tempfile.TemporaryDirectory(prefix="fastcifar-peer-") as folder:
-        place = Path(folder, "cifar10")
-        place.mkdir()
-        (place / CIFAR10.base_folder).symlink_to(job.data / CIFAR10.base_folder)
-        return time.time(), run_program(command, Path(folder), seconds=job.seconds)
+class CudaScript(Peer):
+    """A rival's script, which is started once and makes all its runs."""
+
+    def missing(self, job: Job) -> str | None:
+        """Why it cannot run here."""
+        if job.device != "cuda":
+            return f"it needs CUDA, and the device is {job.device}"
+        if job.data is None or job.recipe.limit_train or job.recipe.limit_test:
+            return "it trains and tests on all of CIFAR-10, which this recipe does not"
+        return None
+
+    def repeats(self, job: Job) -> bool:
+        """It makes as many runs as it likes."""
+        return False
+
+    def epochs(self, rows: list[Row]) -> tuple[list[Row], Row | None]:
+        """A run's rows that stand for an epoch each, and one for an evaluation after the last, if it has that."""
+        raise NotImplementedError
+
+    def record(self, job: Job, command: Sequence[str], *, program: str, name: str, train_images: int) -> Record:
+        """The record of Python's `command`, run in a folder that has CIFAR-10 in cifar10/."""
+        assert job.data is not None  # see missing
+        with tempfile.TemporaryDirectory(prefix="fastcifar-peer-") as folder:
+            place = Path(folder, "cifar10")
+            place.mkdir()
+            (place / CIFAR10.base_folder).symlink_to(job.data / CIFAR10.base_folder)
+            started = time.time()
+            output = run_program([sys.executable, "-u", *command], Path(folder), seconds=job.seconds)
+        runs = self.parse(output, started, train_images)
+        if not runs and output.cut:
+            raise RunError(f"it did not finish a run within {job.seconds:g} s")
+        if not runs:
+            raise RunError("it printed no table of epochs that can be read here")
+        return make_record(
+            program=program,
+            name=name,
+            protocol=job.protocol,
+            target=job.recipe.target,
+            recipe=None,
+            execution=None,
+            images=Images(train=train_images, test=10_000),
+            environment=environment(job.device),
+            runs=runs,
+        )
+
+    def parse(self, output: Output, started: float, train_images: int) -> list[Run]:
+        """The finished runs in what was printed since `started` (Unix time).
+
+        Raises `RunError` where the table is not as it was at the commit read.
+        """
+        groups: list[list[Row]] = []
+        for row in _rows(output.lines):
+            if row.is_first:
+                groups.append([])
+            if groups:
+                groups[-1].append(row)
+        runs, earliest = [], started
+        for group in groups[:-1] if output.cut else groups:  # the last may have been cut short
+            if group[0].cells.get("run") == "warmup":
+                continue
+            try:
+                runs.append(_run(*self.epochs(group), earliest, train_images))
+            except (LookupError, ValueError, ArithmeticError) as error:
+                first = (str(error).splitlines() or [""])[0]
+                raise RunError(f"its table cannot be read: {type(error).__name__}: {first}") from error
+            earliest = group[-1].at
+        return runs
 
 
-def rows(lines: Iterable[Line]) -> Iterator[Row]:
+def _rows(lines: Iterable[Line]) -> Iterator[Row]:
     """The table's rows: |-separated cells under the last headings before them; lines without a | are skipped."""
-    headings: list[str] | None = None
+    headings: list[str] = []
     for line in lines:
         text = line.text.strip()
         if not (text.startswith("|") and text.endswith("|")):
@@ -70,81 +123,35 @@ def rows(lines: Iterable[Line]) -> Iterator[Row]:
         cells = [cell.strip() for cell in text[1:-1].split("|")]
         if "epoch" in cells:
             headings = cells
-        elif headings and len(cells) == len(headings):
+        elif len(cells) == len(headings):
             yield Row(line.at, dict(zip(headings, cells, strict=True)))
 
 
-def by_run(output: Output, is_first: Callable[[Row], bool]) -> list[list[Row]]:
-    """The table's rows, a list a run, which begins where `is_first`; not the last, which a cut may have shortened."""
-    groups: list[list[Row]] = []
-    for row in rows(output.lines):
-        if is_first(row):
-            groups.append([])
-        if groups:
-            groups[-1].append(row)
-    return groups[:-1] if output.cut else groups
-
-
-@contextlib.contextmanager
-def reading() -> Iterator[None]:
-    """Makes a `RunError` of whatever goes wrong in reading a table that is not as it was at the commit read."""
-    try:
-        yield
-    except (LookupError, ValueError, ArithmeticError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise RunError(f"its table cannot be read: {type(error).__name__}: {first}") from error
-
-
-def as_run(epochs: Sequence[Printed], *, earliest: float, train_images: int, eval_seconds: float | None = None) -> Run:
-    """A run of the epochs printed, whose last has `eval_seconds`; it did not begin before `earliest` (Unix time).
+def _run(rows: Sequence[Row], evaluation: Row | None, earliest: float, train_images: int) -> Run:
+    """A run that did not begin before `earliest` (Unix time); the `evaluation` is its last epoch's.
 
     An epoch's seconds are the difference to those of the row above. The program does not say when a run begins: that is
     taken to be the first row's time less its training seconds, and what lies before is set-up.
     """
-    logs, before = [], 0.0
-    for number, printed in enumerate(epochs, start=1):
-        seconds, before = printed.seconds - before, printed.seconds
-        logs.append(
+    last = evaluation or rows[-1]
+    times = [0.0, *(row.seconds for row in rows)]
+    epochs = []
+    for number, row in enumerate(rows, start=1):
+        ends, seconds = row is rows[-1], times[number] - times[number - 1]
+        epochs.append(
             Epoch(
                 epoch=number,
                 train_seconds=seconds,
-                eval_seconds=eval_seconds if number == len(epochs) else None,
-                test_accuracy=printed.accuracy,
+                eval_seconds=evaluation.seconds - row.seconds if ends and evaluation else None,
+                test_accuracy=(last if ends else row).accuracy,
                 images_per_second=train_images / seconds,
             )
         )
-    began = epochs[0].at - epochs[0].seconds
-    spent = before + (eval_seconds or 0.0)
+    began = rows[0].at - rows[0].seconds
     return Run(
         seed=None,
         started=datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
         setup_seconds=max(began - earliest, 0.0),
-        wall_seconds=max(epochs[-1].at - began, spent),
-        epochs=logs,
+        wall_seconds=max(last.at - began, last.seconds),
+        epochs=epochs,
     )
-
-
-def as_record(job: Job, *, program: str, name: str, runs: Sequence[Run], train_images: int) -> Record:
-    """The record of a program that has a recipe of its own. Raises `RunError` if there are no runs."""
-    if not runs:
-        raise RunError("it printed no table of epochs that can be read here")
-    return make_record(
-        program=program,
-        name=name,
-        protocol=job.protocol,
-        target=job.recipe.target,
-        recipe=None,
-        execution=None,
-        images=Images(train=train_images, test=TEST_IMAGES),
-        environment=environment(job.device),
-        runs=runs,
-    )
-
-
-def version(folder: Path) -> str:
-    """The git commit of a rival's checkout, marked where it was changed; "unknown" outside one."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

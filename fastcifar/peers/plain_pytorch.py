@@ -14,7 +14,6 @@ same as in fastcifar.
 import argparse
 import json
 import math
-import os
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from fastcifar import models
-from fastcifar.bench.environment import environment
+from fastcifar.bench.environment import cores, environment
 from fastcifar.bench.plain import PilImages, normalised
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import RunError
@@ -84,12 +83,9 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
     rate_of = one_cycle(recipe.schedule, epochs=recipe.epochs, steps_per_epoch=len(train_loader))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_of(step) / recipe.schedule.max_lr)
     train_images = len(train_loader) * recipe.batch_size if recipe.drop_last else len(train_set)
-    show(
-        train_images=train_images,
-        test_images=len(test_set),
-        setup_seconds=setting_up.seconds(),
-        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
-    )
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    images_of = {"train": train_images, "test": len(test_set)}
+    show(images=images_of, setup_seconds=setting_up.seconds(), started=started)
     begun = time.perf_counter()
     for epoch in range(1, recipe.epochs + 1):
         clock = Clock(device)
@@ -121,6 +117,7 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
             test_loss=test_loss,
             test_accuracy=test_accuracy,
             learning_rate=rate,
+            images_per_second=train_images / train_seconds,
             wall_seconds=time.perf_counter() - begun,
         )
         if recipe.stop_at_target and test_accuracy >= recipe.target:
@@ -167,14 +164,9 @@ def read(output: Output, job: Job) -> Record:
     try:
         about, *epochs = (json.loads(line.text) for line in output.lines)
         walls = [epoch.pop("wall_seconds") for epoch in epochs]
-        images = Images(train=about["train_images"], test=about["test_images"])
-        run = Run(
-            seed=job.recipe.seed,
-            started=about["started"],
-            setup_seconds=about["setup_seconds"],
-            wall_seconds=walls[-1],
-            epochs=[Epoch(**epoch, images_per_second=images.train / epoch["train_seconds"]) for epoch in epochs],
-        )
+        images = Images(**about.pop("images"))
+        epochs = [Epoch(**epoch) for epoch in epochs]
+        run = Run(seed=job.recipe.seed, wall_seconds=walls[-1], epochs=epochs, **about)
     except (LookupError, ValueError, TypeError) as error:
         raise RunError(f"its lines cannot be read: {type(error).__name__}") from error
     return make_record(
@@ -196,7 +188,7 @@ def main() -> None:
     parser.add_argument("--recipe", required=True, help="a TOML file, or the name of a recipe that ships")
     parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+    parser.add_argument("--workers", type=int, default=cores(), help="default: one a core")
     given = parser.parse_args()
     train(load_recipe(given.recipe), given.data, torch.device(given.device), given.workers)
 

@@ -84,18 +84,16 @@ def run_program(
                 cut.set()
                 _end(process)
 
-        timer = threading.Timer(seconds, time_is_up) if seconds is not None else None
+        timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, time_is_up)
+        timer.start()
         try:
-            if timer:
-                timer.start()
             lines = [Line(time.time(), line.rstrip("\n")) for line in process.stdout or ()]
             code = process.wait()
         except BaseException:
             _end(process)
             raise
         finally:
-            if timer:
-                timer.cancel()
+            timer.cancel()
             if process.stdout:
                 process.stdout.close()
         errors.seek(0)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from fastcifar.errors import InputError, complaint
+from fastcifar.errors import InputError, complaint, short
 from fastcifar.recipe import Recipe, validated
 from fastcifar.records.migrate import migrated
 from fastcifar.records.protocol import P_LIMIT, first_crossing
@@ -30,7 +30,7 @@ def read_record(path: Path) -> Record:
 
     version = values.get("schema_version")
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
-        refuse("schema_version", f"{_short(version)} is unknown; this fastcifar reads 1 to {SCHEMA_VERSION}")
+        refuse("schema_version", f"{short(version)} is unknown; this fastcifar reads 1 to {SCHEMA_VERSION}")
     present = migrated(values)
     try:
         record = Record.model_validate_json(json.dumps(present))
@@ -87,7 +87,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         complaint = "nested too deeply" if isinstance(error, RecursionError) else error
         raise InputError(f"{path}: not a JSON file: {complaint}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: not a record: a JSON object is needed, not {_short(values)}")
+        raise InputError(f"{path}: not a record: a JSON object is needed, not {short(values)}")
     return values
 
 
@@ -102,11 +102,6 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _short(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
     """The record is of this recipe: target, number of images, number of epochs, seeds."""
     if record.target != recipe.target:
@@ -114,11 +109,8 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
     if recipe.dataset == "cifar10":
         train = recipe.limit_train or 50_000
         train -= train % recipe.batch_size if recipe.drop_last else 0
-        for field, number, expected in (
-            ("train", record.images.train, train),
-            ("test", record.images.test, recipe.limit_test or 10_000),
-        ):
-            if number != expected:
+        for field, expected in {"train": train, "test": recipe.limit_test or 10_000}.items():
+            if (number := getattr(record.images, field)) != expected:
                 refuse(f"images.{field}", f"{number:,} images; by the recipe it is {expected:,}")
     for number, run in enumerate(record.runs):
         seed = recipe.seed + number  # in sequence, so that no run can be left out
@@ -171,12 +163,9 @@ def _check_summary(record: Record, refuse: Any) -> None:
     stated = _flat("summary", record.summary.model_dump())
     for field in stated | expected:
         value, right = stated.get(field, "nothing"), expected.get(field, "nothing")
-        if isinstance(value, float) and isinstance(right, float):
-            same = math.isclose(value, right, rel_tol=1e-6, abs_tol=1e-9)
-        else:
-            same = value == right
-        if not same:
-            refuse(field, f"{_short(value)}, but from the log follows {_short(right)}")
+        both = isinstance(value, float) and isinstance(right, float)
+        if not (math.isclose(value, right, rel_tol=1e-6, abs_tol=1e-9) if both else value == right):
+            refuse(field, f"{short(value)}, but from the log follows {short(right)}")
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Which records may be compared, and in what order; what others have published."""
 
+import csv
 import itertools
 import re
 import tomllib
@@ -115,18 +116,19 @@ def groups(
     protocol: ProtocolName | None = None,
 ) -> list[Group]:
     """Entries by what makes them comparable, closed before open; `hardware` is any part of its name."""
-    keyed: dict[tuple[Division, ProtocolName, float, str, str], list[Entry]] = {}
-    for entry in entries:
-        record = entry.record
-        if target is not None and record.target != target:
-            continue
-        if hardware is not None and hardware.lower() not in entry.hardware.lower():
-            continue
-        if protocol is not None and record.protocol != protocol:
-            continue
-        key = (entry.division, record.protocol, record.target, entry.hardware, entry.data)
-        keyed.setdefault(key, []).append(entry)
-    return [Group(*key, sorted(found, key=lambda entry: entry.seconds)) for key, found in sorted(keyed.items())]
+
+    def common(entry: Entry) -> tuple[Division, ProtocolName, float, str, str]:
+        return entry.division, entry.record.protocol, entry.record.target, entry.hardware, entry.data
+
+    asked = [
+        entry
+        for entry in entries
+        if target in (None, entry.record.target)
+        and protocol in (None, entry.record.protocol)
+        and (hardware or "").lower() in entry.hardware.lower()
+    ]
+    asked.sort(key=lambda entry: (common(entry), entry.seconds))
+    return [Group(*key, list(found)) for key, found in itertools.groupby(asked, common)]
 
 
 def division(recipe: Recipe | None) -> Division:
@@ -171,10 +173,7 @@ def _recipe_name(record: Record) -> str:
 
 
 def _compared(recipe: Recipe) -> dict[str, Any]:
-    values = asdict(recipe)
-    for field in _NOT_COMPARED:
-        del values[field]
-    return values
+    return {field: value for field, value in asdict(recipe).items() if field not in _NOT_COMPARED}
 
 
 def read_published() -> tuple[list[Published], list[Curve]]:
@@ -191,7 +190,9 @@ def read_published() -> tuple[list[Published], list[Curve]]:
 
 def _points(log: str) -> list[tuple[float, float]]:
     """A log's tab-separated columns train_seconds (of an epoch) and test_accuracy (percent); # begins a remark."""
-    lines = [line.split("\t") for line in log.splitlines() if not line.startswith("#")]
-    columns = lines[0].index("train_seconds"), lines[0].index("test_accuracy")
-    seconds, accuracies = ([float(line[column]) for line in lines[1:]] for column in columns)
-    return list(zip(itertools.accumulate(seconds), (accuracy / 100 for accuracy in accuracies), strict=True))
+    lines = (line for line in log.splitlines() if not line.startswith("#"))
+    points, seconds = [], 0.0
+    for row in csv.DictReader(lines, delimiter="\t"):
+        seconds += float(row["train_seconds"])
+        points.append((seconds, float(row["test_accuracy"]) / 100))
+    return points

@@ -13,7 +13,7 @@ from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, make_record
-from fastcifar.training.log import EpochLog, Observer
+from fastcifar.training.log import Observer
 from fastcifar.training.trainer import Trainer
 
 
@@ -25,16 +25,6 @@ class Watcher(Observer):
 
     def end(self, number: int, run: Run) -> None:
         """Run `number` is over."""
-
-
-class _Logs(Observer):
-    """Keeps a run's log."""
-
-    def __init__(self) -> None:
-        self.epochs: list[Epoch] = []
-
-    def epoch(self, log: EpochLog) -> None:
-        self.epochs.append(Epoch(**asdict(log)))
 
 
 def bench_accuracy(
@@ -70,9 +60,7 @@ def bench_accuracy(
             trainer = Trainer(seeded, dataset, execution)
         else:
             trainer.restart(seeded)
-        run = _run(number, trainer, watcher)
-        done.append(run)
-        watcher.end(number, run)
+        done.append(_run(number, trainer, watcher))
         record = make_record(
             program=f"fastcifar {fastcifar.__version__}",
             name=name,
@@ -84,7 +72,8 @@ def bench_accuracy(
             environment=here,
             runs=done,
         )
-        keep(record)
+        keep(record)  # before anybody hears of the run
+        watcher.end(number, done[-1])
         if seconds is not None and time.perf_counter() - began > seconds:
             break
     assert record is not None
@@ -92,16 +81,15 @@ def bench_accuracy(
 
 
 def _run(number: int, trainer: Trainer, watcher: Watcher) -> Run:
-    logs = _Logs()
     watcher.begin(number, trainer)
     started, clock = datetime.now(UTC), time.perf_counter()
-    trainer.run([logs, watcher])
+    trainer.run([watcher])
     return Run(
         seed=trainer.recipe.seed,
         started=started.isoformat(timespec="milliseconds"),
         setup_seconds=trainer.setup_seconds,
         wall_seconds=time.perf_counter() - clock,
-        epochs=logs.epochs,
+        epochs=[Epoch(**asdict(log)) for log in trainer.state.log],
     )
 
 

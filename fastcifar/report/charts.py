@@ -27,8 +27,7 @@ def compared(
     letters: Sequence[str], places: Sequence[Sequence[float]], values: Sequence[Sequence[float]], x: str, y: str
 ) -> Figure:
     """A line for each run; colour, dashes and marks change from one to the next. `x` and `y` name the axes."""
-    figure = new_figure(2.6)
-    axis = figure.subplots()
+    figure, axis = new_figure(2.6)
     for k, (letter, along, up) in enumerate(zip(letters, places, values, strict=True)):
         colour, dashes = SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]
         line(axis, along, up, colour, label=letter, linestyle=dashes, marker=MARKERS[k % len(MARKERS)])
@@ -76,8 +75,7 @@ class Timed:
 @in_style
 def accuracy_over_time(curves: Sequence[Timed], targets: Sequence[float]) -> Markup:
     """Test accuracy against seconds of training, on a log scale, with the targets (0 to 1) as lines: SVG for a page."""
-    figure = new_figure(3.1)
-    axis = figure.subplots()
+    figure, axis = new_figure(3.1)
     seconds = [seconds for curve in curves for seconds, _ in curve.points]
     for target in targets:
         axis.axhline(100 * target, color=QUIET, linewidth=0.8, linestyle=":")
@@ -145,8 +143,7 @@ def keep_lr(found: LrRange, folder: Path) -> tuple[Path, Path]:
 @in_style
 def draw_lr(found: LrRange, path: Path) -> None:
     """Loss against the learning rate (log scale), with LRMIN and LRMAX marked; PNG or SVG by the name of `path`."""
-    figure = new_figure(3.2, 5.5)
-    axis = figure.subplots()
+    figure, axis = new_figure(3.2, 5.5)
     axis.plot(found.learning_rates, found.losses, color=SERIES[0], alpha=0.35, linewidth=0.7, label="loss of each step")
     axis.plot(found.learning_rates, found.smoothed, color=SERIES[0], label="smoothed")
     lowest = found.learning_rates[found.lowest], found.smoothed[found.lowest]
@@ -182,9 +179,9 @@ def draw_bench(measurements: Sequence[Measurement], path: Path) -> None:
     shown = [one for one in measurements if one.unit == "images/s"]
     benches = [bench for bench in TITLES if any(one.bench == bench for one in shown)]
     counts = [sum(one.bench == bench for one in shown) for bench in benches]
-    figure = new_figure(0.8 * len(benches) + 0.25 * sum(counts), 7)
-    axes = figure.subplots(len(benches), 1, height_ratios=counts, squeeze=False)[:, 0]
-    for bench, axis in zip(benches, axes, strict=True):
+    height = 0.8 * len(benches) + 0.25 * sum(counts)
+    figure, axes = new_figure(height, 7, nrows=len(benches), height_ratios=counts, squeeze=False)
+    for bench, axis in zip(benches, axes[:, 0], strict=True):
         rows = sorted((one for one in shown if one.bench == bench), key=lambda one: one.median)
         names, medians = [one.name for one in rows], [one.median for one in rows]
         spread = [[one.median - one.q1 for one in rows], [one.q3 - one.median for one in rows]]
@@ -200,5 +197,5 @@ def draw_bench(measurements: Sequence[Measurement], path: Path) -> None:
         axis.grid(visible=False)
         _label_ticks(axis, min(one.q1 for one in rows), max(one.limit or one.q3 for one in rows))
         axis.set_title(TITLES[bench], loc="left")
-    axes[-1].set_xlabel("images/s (log scale); the mark is the limit, the text the ratio to plain PyTorch")
+    axes[-1, 0].set_xlabel("images/s (log scale); the mark is the limit, the text the ratio to plain PyTorch")
     figure.savefig(path)

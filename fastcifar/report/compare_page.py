@@ -39,10 +39,8 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     """
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise InputError(f"compare: {len(runs)} runs; between 2 and {len(ascii_uppercase)} can be compared")
-    compared = []
-    for letter, path in zip(ascii_uppercase, runs, strict=False):
-        saved = open_run(path)
-        compared.append(Compared(letter, saved, read_log(saved)))
+    opened = zip(ascii_uppercase, map(open_run, runs), strict=False)
+    compared = [Compared(letter, saved, read_log(saved)) for letter, saved in opened]
     require_folder_of(out)
     pictures = _pictures(compared)
     styles, differences = ("base.css", "run.css"), _differences(compared)

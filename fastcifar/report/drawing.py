@@ -79,40 +79,28 @@ class Picture:
 
     def png(self) -> bytes:
         """The file for paper, at 300 dots an inch."""
-        return as_png(self.figure)
+        return _saved(self.figure, format="png")
 
     def svg(self) -> Markup:
         """The figure as a page holds it."""
         return as_svg(self.figure, self.name, self.alt)
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure so many inches high; to be called, as all that draws, `in_style`."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+def new_figure(height: float, width: float = WIDTH, **layout: Any) -> tuple[Figure, Any]:
+    """A figure so many inches high and its axes, as `Figure.subplots` makes them; to be called `in_style`."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots(**layout)
 
 
 def line(
-    axis: Axes,
-    places: Sequence[float],
-    values: Sequence[float],
-    colour: str,
-    *,
-    label: str | None = None,
-    linestyle: str = "-",
-    marker: str = "o",
+    axis: Axes, places: Sequence[float], values: Sequence[float], colour: str, *, marker: str = "o", **style: Any
 ) -> None:
-    """A line of one value an epoch, with marks where they are few enough not to hide it."""
-    mark = marker if len(values) <= 30 else None
-    axis.plot(places, values, linestyle, marker=mark, color=colour, label=label, clip_on=False)
+    """A line of one value an epoch, with marks where they are few enough not to hide it; `style` as for `Axes.plot`."""
+    axis.plot(places, values, marker=marker if len(values) <= 30 else None, color=colour, clip_on=False, **style)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 @in_style
-def as_png(figure: Figure) -> bytes:
-    """The bytes of a PNG file."""
-    return _saved(figure, format="png")
-
-
 def _saved(figure: Figure, **options: Any) -> bytes:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # a layout made twice is another one, and so would be the picture
@@ -121,7 +109,6 @@ def _saved(figure: Figure, **options: Any) -> bytes:
     return file.getvalue()
 
 
-@in_style
 def as_svg(figure: Figure, name: str, alt: str, titles: Mapping[str, str] | None = None) -> Markup:
     """An SVG element for a page, its identifiers begun by `name`: no style, no script, no ground, the same bytes each
     time.

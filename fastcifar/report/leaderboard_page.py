@@ -2,27 +2,13 @@
 without it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from fastcifar.recipe import to_toml
-from fastcifar.records.leaderboard import Curve, Entry, Group, Published
+from fastcifar.records.leaderboard import Curve, Group, Published
 from fastcifar.report.charts import Timed, accuracy_over_time
 from fastcifar.report.drawing import PROPERTIES
 from fastcifar.report.pages import render
 from fastcifar.report.pages import write_page as write
-from fastcifar.report.text import flat
-
-
-@dataclass(frozen=True)
-class Row:
-    """An entry as the page shows it: its curve, recipe as TOML, and the execution and environment by name."""
-
-    entry: Entry
-    curve: Timed
-    toml: str | None
-    execution: list[tuple[str, str]] | None
-    environment: list[tuple[str, str]]
 
 
 def write_page(out: Path, groups: Sequence[Group], published: Sequence[Published], curves: Sequence[Curve]) -> Path:
@@ -30,16 +16,13 @@ def write_page(out: Path, groups: Sequence[Group], published: Sequence[Published
 
     The same records give the same bytes. Raises `InputError` if the file cannot be written.
     """
-    names = iter(_names(groups))
-    shown, count = [], 0
-    for group in groups:
-        rows = []
-        for entry in group.entries:
-            rows.append(_row(entry, Timed(f"record-{count}", next(names), count, False, entry.curve())))
-            count += 1
-        shown.append((group, rows))
+    entries = [entry for group in groups for entry in group.entries]
+    records = [
+        Timed(f"record-{number}", name, number, False, entry.curve())
+        for number, (name, entry) in enumerate(zip(_names(groups), entries, strict=True))
+    ]
     logs = [Timed(f"log-{number}", one.name, number, True, one.points) for number, one in enumerate(curves)]
-    timed = [*(row.curve for _, rows in shown for row in rows), *logs]
+    timed, of_entries = records + logs, iter(records)
     choices = {
         field: sorted({value for one in [*groups, *published] if (value := getattr(one, field, None)) is not None})
         for field in ("division", "protocol", "hardware", "target")
@@ -48,7 +31,7 @@ def write_page(out: Path, groups: Sequence[Group], published: Sequence[Published
         "leaderboard.html",
         styles=("base.css", "leaderboard.css"),
         scripts=("leaderboard.js",),
-        groups=shown,
+        groups=[(group, [(entry, next(of_entries)) for entry in group.entries]) for group in groups],
         properties=PROPERTIES,
         curves=timed,
         chart=accuracy_over_time(timed, sorted({group.target for group in groups})) if timed else "",
@@ -61,17 +44,6 @@ def write_page(out: Path, groups: Sequence[Group], published: Sequence[Published
 def markdown(groups: Sequence[Group], published: Sequence[Published]) -> str:
     """The same in Markdown: LEADERBOARD.md of the repository."""
     return render("leaderboard.md", groups=groups, published=published)
-
-
-def _row(entry: Entry, curve: Timed) -> Row:
-    record = entry.record
-    return Row(
-        entry,
-        curve,
-        toml=None if record.recipe is None else to_toml(record.recipe),
-        execution=None if record.execution is None else flat(record.execution.model_dump()),
-        environment=flat({name: value for name, value in record.environment.model_dump().items() if value is not None}),
-    )
 
 
 def _names(groups: Sequence[Group]) -> list[str]:

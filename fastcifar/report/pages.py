@@ -7,6 +7,7 @@ and the script in the file, by their hashes.
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from markupsafe import Markup
 
 from fastcifar.errors import InputError
 from fastcifar.files import write_whole
+from fastcifar.recipe import to_toml
 from fastcifar.report.text import certainty, flat, four_digits, moment, number, percent, plain, seconds
 
 _TEMPLATES = Environment(
@@ -24,7 +26,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-for _form in (number, percent, certainty, seconds, four_digits, moment, flat, plain):
+for _form in (number, percent, certainty, seconds, four_digits, moment, flat, plain, to_toml):
     _TEMPLATES.filters[_form.__name__] = _form
 
 
@@ -58,8 +60,7 @@ def write_page(folder: Path, page: str, pictures: Mapping[str, bytes] | None = N
 
 
 def _text(names: Sequence[str]) -> str:
-    assert _TEMPLATES.loader is not None
-    return "".join(_TEMPLATES.loader.get_source(_TEMPLATES, name)[0] for name in names)
+    return "".join((resources.files("fastcifar.report") / "templates" / name).read_text() for name in names)
 
 
 def _hash(source: str) -> str:

@@ -1,14 +1,12 @@
 """Runs under way on the terminal: a live display, or plain lines where the output is no terminal."""
 
 import time
-from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.text import Text
 
 from fastcifar.models import parameter_count
 from fastcifar.records.measure import Watcher
@@ -20,9 +18,11 @@ from fastcifar.runs.api import RunObserver, Start
 from fastcifar.training.log import EpochLog
 from fastcifar.training.trainer import Trainer
 
-_COLUMNS = ("epoch", "train s", "test s", "loss", "acc", "test loss", "test acc", "lr", "img/s")
-_WIDTHS = (5, 7, 6, 6, 6, 9, 8, 8, 7)
-_TABLE_WIDTH = sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1)
+_HEADING = "epoch  train s  test s    loss     acc  test loss  test acc        lr    img/s"
+_ROW = (
+    "{epoch:5}  {train_seconds:7.2f}  {eval_seconds:6.2f}  {train_loss:6.4f}  {train_accuracy:6.2%}  {test_loss:9.4f}"
+    "  {test_accuracy:8.2%}  {learning_rate:8.3g}  {images_per_second:7,.0f}"
+)
 
 
 class _Display:
@@ -39,25 +39,21 @@ class _Display:
             expand=True,
         )
         self._task = self._bar.add_task("setting up", total=None, state="")
-        self._live: Live | None = None
         self._over = False
+        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=2)
         self._begin(0)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._over = True
-        if self._live:
-            self._live.stop()
+        self._live.stop()
 
     def _go_live(self, width: int = 0) -> None:
         """Begin the live display, if this is a terminal of at least `width` columns that can show it."""
         console = self._console
         if console.is_terminal and not console.is_dumb_terminal and console.width >= width:
-            self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=2)
             self._live.start()
 
     def _begin(self, done: int) -> None:
@@ -69,7 +65,7 @@ class _Display:
         now = time.perf_counter()
         left = (now - self._began) / (done - self._before) * (total - done)
         state = f"{rate}{duration(left)} left"
-        if self._live:
+        if self._live.is_started:
             self._bar.update(self._task, description=what, completed=done, total=total, state=state)
         elif now - self._said >= PLAIN_LINE_SECONDS:
             self._said = now
@@ -83,20 +79,29 @@ class TrainingConsole(_Display, RunObserver):
     """Observes a run: what it is, then a row an epoch, and in between the step, images/s and the time left."""
 
     def __init__(self, console: Console) -> None:
+        self._logs: list[EpochLog] = []  # first, since a Live asks for its picture at once
         super().__init__(console)
-        self._logs: list[EpochLog] = []
 
     def start(self, about: Start) -> None:
         self._console.say(*about.notes)
         if about.found:
             print_lr(self._console, about.found)
-        print_start(self._console, about)
-        recipe = about.trainer.recipe
+        recipe, execution, here = about.trainer.recipe, about.execution, about.environment
+        device = here["gpu"] if execution.device == "cuda" else f"cpu, {here['threads']} threads"
+        compiled = "eager" if execution.compile == "off" else f"compiled ({execution.compile})"
+        self._console.say(
+            f"recipe   {about.name}, seed {recipe.seed}: epochs {recipe.epochs}, batch {recipe.batch_size}, "
+            f"target {recipe.target:.1%}",
+            f"data     {about.dataset.describe()}",
+            f"network  width {recipe.model.width}, {parameter_count(about.trainer.model):,} parameters",
+            f"runs on  {device}, {execution.precision}, {compiled}, loader {execution.loader}; "
+            f"set up in {about.trainer.setup_seconds:.1f} s",
+        )
         self._epochs, self._steps = recipe.epochs, about.trainer.steps_per_epoch
         self._batch_size, self._target = recipe.batch_size, recipe.target
-        self._go_live(_TABLE_WIDTH)
-        if not self._live:
-            self._console.say(_line(_COLUMNS))
+        self._go_live(len(_HEADING))
+        if not self._live.is_started:
+            self._console.say(_HEADING)
         self._begin(0)
         self._epoch_began = self._began
 
@@ -112,50 +117,16 @@ class TrainingConsole(_Display, RunObserver):
     def epoch(self, log: EpochLog) -> None:
         self._logs.append(log)
         self._epoch_began = self._said = time.perf_counter()
-        if not self._live:
-            self._console.say(_line(_cells(log)))
+        if not self._live.is_started:
+            self._console.say(_ROW.format_map(vars(log)))
 
     def _picture(self) -> RenderableType:
         """The table of as many of the last epochs as the terminal has room for, above the bar; at the end, of all."""
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-        for heading, width in zip(_COLUMNS, _WIDTHS, strict=True):
-            table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+        rows = [Text(_HEADING, "bold", no_wrap=True)]
         for log in self._logs[0 if self._over else -max(self._console.height - 4, 1) :]:
-            table.add_row(*_cells(log), style="green" if log.test_accuracy >= self._target else None)
-        return Group(table, super()._picture())
-
-
-def print_start(console: Console, about: Start) -> None:
-    """The first lines of a run: what will be trained, on what, and how."""
-    recipe, execution, here = about.trainer.recipe, about.execution, about.environment
-    device = here["gpu"] if execution.device == "cuda" else f"cpu, {here['threads']} threads"
-    compiled = "eager" if execution.compile == "off" else f"compiled ({execution.compile})"
-    console.say(
-        f"recipe   {about.name}, seed {recipe.seed}: epochs {recipe.epochs}, batch {recipe.batch_size}, "
-        f"target {recipe.target:.1%}",
-        f"data     {about.dataset.describe()}",
-        f"network  width {recipe.model.width}, {parameter_count(about.trainer.model):,} parameters",
-        f"runs on  {device}, {execution.precision}, {compiled}, loader {execution.loader}; "
-        f"set up in {about.trainer.setup_seconds:.1f} s",
-    )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "  ".join(f"{cell:>{width}}" for width, cell in zip(_WIDTHS, cells, strict=True))
-
-
-def _cells(log: EpochLog) -> tuple[str, ...]:
-    return (
-        str(log.epoch),
-        f"{log.train_seconds:.2f}",
-        f"{log.eval_seconds:.2f}",
-        f"{log.train_loss:.4f}",
-        f"{log.train_accuracy:.2%}",
-        f"{log.test_loss:.4f}",
-        f"{log.test_accuracy:.2%}",
-        f"{log.learning_rate:.3g}",
-        f"{log.images_per_second:,.0f}",
-    )
+            style = "green" if log.test_accuracy >= self._target else ""
+            rows.append(Text(_ROW.format_map(vars(log)), style, no_wrap=True))
+        return Group(*rows, super()._picture())
 
 
 class AccuracyConsole(_Display, Watcher):

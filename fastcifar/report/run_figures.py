@@ -1,23 +1,23 @@
-"""Which pictures a run's page has, and what stands below and instead of them."""
+"""The pictures of a run's network and of its images, each with what it shows in words (`fastcifar.report.drawing`)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader
 from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.recipe import Recipe
-from fastcifar.report import figures
-from fastcifar.report.drawing import Picture
-from fastcifar.report.text import percent
-from fastcifar.runs.predictions import Tested, accuracy_by_class
-from fastcifar.training.log import EpochLog
+from fastcifar.report.drawing import GROUND, QUIET, SERIES, TEXT, Picture, in_style, new_figure
+from fastcifar.report.text import certainty, percent
+from fastcifar.runs.predictions import Tested, accuracy_by_class, wilson
 
 PLANS = 8
+MISTAKES = 5  # a row
 
 
 @dataclass(frozen=True)
@@ -49,97 +49,156 @@ def transformed(recipe: Recipe, dataset: Dataset) -> Transformed:
     return Transformed(shown, dataset.classes[int(label[0])], plans)
 
 
-def pictures(
-    recipe: Recipe, log: Sequence[EpochLog], dataset: Dataset, found: Tested, seen: Transformed
-) -> dict[str, Picture]:
-    """Every picture of a run by its file's name, in the order of the page."""
-    return _curves(recipe, log) | answers(found, dataset) | _by_name(_transforms(recipe, seen))
-
-
-def _curves(recipe: Recipe, log: Sequence[EpochLog]) -> dict[str, Picture]:
-    first, last, smoothing = log[0], log[-1], recipe.label_smoothing
-    rates = [one.images_per_second for one in log]
-    return _by_name(
-        Picture(
-            "loss",
-            figures.loss(log),
-            f"Line chart of the loss by epoch: training from {first.train_loss:.3f} to {last.train_loss:.3f}, test "
-            f"from {first.test_loss:.3f} to {last.test_loss:.3f}.",
-            "Loss by epoch; in training a running mean over the epoch"
-            + (f", with label smoothing {smoothing:g}, which the test loss is without." if smoothing else "."),
-        ),
-        Picture(
-            "accuracy",
-            figures.accuracy(log, recipe.target),
-            f"Line chart of the accuracy by epoch: training from {percent(first.train_accuracy)} to "
-            f"{percent(last.train_accuracy)}, test from {percent(first.test_accuracy)} to "
-            f"{percent(last.test_accuracy)}.",
-            "Accuracy by epoch; in training on transformed images, while the weights change.",
-        ),
-        Picture(
-            "learning-rate",
-            figures.learning_rate(log),
-            f"Line chart of the learning rate by epoch, at most {max(one.learning_rate for one in log):.3g}.",
-            "Learning rate of the last step of each epoch.",
-        ),
-        Picture(
-            "throughput",
-            figures.throughput(log),
-            f"Line chart of images a second by epoch, from {min(rates):,.0f} to {max(rates):,.0f}.",
-            "Images trained on a second, loading and transforms included.",
-        ),
-    )
-
-
-def answers(found: Tested, dataset: Dataset) -> dict[str, Picture]:
-    """The pictures of what the network says of the test images, by name."""
-    confusion, names, shares = found.confusion, found.classes, accuracy_by_class(found.confusion)
-    best, worst = int(np.nanargmax(shares)), int(np.nanargmin(shares))
-    return _by_name(
-        Picture(
-            "confusion",
-            figures.confusion_matrix(confusion, names),
-            f"Confusion matrix of {len(names)} classes: {confusion.trace():,} of {confusion.sum():,} images are on "
-            "its diagonal. The table by class names the chief confusions.",
-            "Test images by true class (row) and predicted class (column); colour: share of the row, on a root scale.",
-        ),
-        Picture(
-            "classes",
-            figures.class_bars(confusion, names),
-            f"Bars of the accuracy of each class, from {names[worst]} with {percent(shares[worst], 1)} to "
-            f"{names[best]} with {percent(shares[best], 1)}.",
-            "Accuracy by class, with 95 % score intervals.",
-        ),
-        Picture(
-            "calibration",
-            figures.reliability(found.calibration),
-            f"Reliability diagram: accuracy by confidence in {len(found.calibration.count)} bins beside the diagonal, "
-            "above the share of images in each bin. The table has the same figures.",
-            f"Reliability of the highest probability; expected calibration error {percent(found.calibration.error)}.",
-        ),
-        Picture(
-            "mistakes",
-            figures.mistakes(dataset.test_images[found.wrong], found.true, found.predicted, found.confidence),
-            f"Grid of {len(found.wrong)} small test images that the network is surest of and wrong about; the table "
-            "names each.",
-            "Below each image: its class, the class predicted, and the probability given to that.",
-        ),
-    )
-
-
-def _transforms(recipe: Recipe, seen: Transformed) -> Picture:
+@in_style
+def transforms(recipe: Recipe, seen: Transformed) -> Picture:
+    """What was made of one image, with what was done to each written below it."""
+    figure, axis = new_figure(4.2)
     captions = ["original"]
     for k in range(PLANS):
         done = [f"crop {seen.plans.crop[k, 0]}, {seen.plans.crop[k, 1]}"] if recipe.augmentation.pad else []
         done += ["mirrored"] if seen.plans.flip[k] else []
         captions.append(f"epoch {k + 1}\n{'; '.join(done) or 'as it is'}")
+    for caption, (x, y) in zip(captions, _tiles(axis, seen.images_nhwc, 3, 3, pitch=(35, 42)), strict=True):
+        axis.text(x + 16, y + 33, caption, fontsize=7, ha="center", va="top", linespacing=1.15)
     return Picture(
         "transforms",
-        figures.transforms(seen.images_nhwc, captions),
+        figure,
         f"Grid of nine images: a training image of class {seen.name}, and what the plans of {PLANS} epochs make of it.",
         "The first image of the run as it is, and as the plans of its epochs transform it.",
     )
 
 
-def _by_name(*pictures: Picture) -> dict[str, Picture]:
-    return {one.name: one for one in pictures}
+def answers(found: Tested, dataset: Dataset) -> dict[str, Picture]:
+    """The pictures of what the network says of the test images, by name."""
+    drawn = confusion_matrix(found), class_bars(found), reliability(found), mistakes(found, dataset)
+    return {one.name: one for one in drawn}
+
+
+@in_style
+def confusion_matrix(found: Tested) -> Picture:
+    """Numbers of images, true classes in rows; a cell's colour is its share of the row."""
+    confusion, names = found.confusion, found.classes
+    figure, axis = new_figure(3.45)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    # The root lets mistakes of a few per cent be seen beside a diagonal of ninety.
+    cells = [[to_rgba(SERIES[0], share) for share in row] for row in shares**0.5]
+    edges = np.arange(len(names) + 1) - 0.5
+    axis.pcolormesh(edges, edges, np.array(cells))
+    for (row, column), count in np.ndenumerate(confusion):
+        if count:
+            full = shares[row, column] ** 0.5 > 0.55
+            colour = GROUND if full else TEXT
+            axis.text(column, row, str(count), ha="center", va="center", fontsize=6.5, color=colour)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="predicted", ylabel="true", aspect="equal")
+    axis.invert_yaxis()
+    axis.grid(visible=False)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return Picture(
+        "confusion",
+        figure,
+        f"Confusion matrix of {len(names)} classes: {confusion.trace():,} of {confusion.sum():,} images are on "
+        "its diagonal. The table by class names the chief confusions.",
+        "Test images by true class (row) and predicted class (column); colour: share of the row, on a root scale.",
+    )
+
+
+@in_style
+def class_bars(found: Tested) -> Picture:
+    """Accuracy of each class in per cent, the best on top, with its 95 % interval; the line is the whole test set's."""
+    confusion, names, shares = found.confusion, found.classes, accuracy_by_class(found.confusion)
+    figure, axis = new_figure(3.45)
+    images = confusion.sum(axis=1)
+    present = np.flatnonzero(images)
+    order = present[np.argsort(shares[present], kind="stable")]
+    low, high = wilson(confusion.diagonal(), images)
+    spread = 100 * np.stack((shares - low, high - shares))[:, order].clip(0)
+    named = [names[k] for k in order]
+    axis.barh(named, 100 * shares[order], height=0.66, color=SERIES[0])
+    axis.errorbar(100 * shares[order], named, xerr=spread, fmt="none", color=TEXT, elinewidth=0.9, capsize=1.5)
+    for name, share in zip(named, 100 * shares[order], strict=True):
+        axis.text(102, name, f"{share:.1f}", va="center")  # in a column, which no bar or line comes near
+    whole = 100 * confusion.trace() / max(images.sum(), 1)
+    axis.axvline(whole, color=SERIES[1], linewidth=1.1, linestyle="--", label=f"all classes {whole:.2f} %")
+    axis.set(xlabel="accuracy, %", xlim=(0, 100))
+    axis.set_xticks(range(0, 101, 20))
+    axis.grid(visible=False, axis="y")
+    axis.grid(visible=True, axis="x")
+    axis.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper right")
+    best, worst = int(np.nanargmax(shares)), int(np.nanargmin(shares))
+    return Picture(
+        "classes",
+        figure,
+        f"Bars of the accuracy of each class, from {names[worst]} with {percent(shares[worst], 1)} to "
+        f"{names[best]} with {percent(shares[best], 1)}.",
+        "Accuracy by class, with 95 % score intervals.",
+    )
+
+
+@in_style
+def reliability(found: Tested) -> Picture:
+    """Accuracy by confidence with the gap to the diagonal hatched, above the share of images in each bin."""
+    calibration = found.calibration
+    figure, (upper, lower) = new_figure(3.6, nrows=2, sharex=True, height_ratios=(3.2, 1))
+    bins = len(calibration.count)
+    middle, width = (np.arange(bins) + 0.5) / bins, 1 / bins
+    filled = calibration.count > 0
+    light = {"color": SERIES[0], "alpha": 0.45, "linewidth": 0}  # so that the hatching is seen on it
+    upper.bar(middle[filled], calibration.accuracy[filled], 0.92 * width, label="accuracy", **light)
+    upper.bar(
+        middle[filled],
+        (calibration.confidence - calibration.accuracy)[filled],
+        0.92 * width,
+        bottom=calibration.accuracy[filled],
+        label="gap to confidence",
+        linewidth=0.7,
+        facecolor="none",
+        edgecolor=SERIES[1],
+        hatch="//////",
+    )
+    upper.plot([0, 1], [0, 1], color=TEXT, linewidth=0.9, linestyle="--", label="calibrated")
+    upper.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
+    upper.legend(loc="upper left", title=f"ECE {100 * calibration.error:.2f} %", alignment="left")
+    lower.bar(middle, 100 * calibration.count / max(calibration.count.sum(), 1), 0.92 * width, color=SERIES[0])
+    lower.set(ylabel="images, %", xlabel="confidence (highest probability)")
+    return Picture(
+        "calibration",
+        figure,
+        f"Reliability diagram: accuracy by confidence in {bins} bins beside the diagonal, "
+        "above the share of images in each bin. The table has the same figures.",
+        f"Reliability of the highest probability; expected calibration error {percent(calibration.error)}.",
+    )
+
+
+@in_style
+def mistakes(found: Tested, dataset: Dataset) -> Picture:
+    """The surest mistakes; below each image its class, the one predicted and its probability."""
+    rows = max(-(-len(found.wrong) // MISTAKES), 1)
+    figure, axis = new_figure(1.02 * rows)
+    for k, (x, y) in enumerate(_tiles(axis, dataset.test_images[found.wrong], MISTAKES, rows, pitch=(37, 53))):
+        lines = ((found.true[k], TEXT), (f"→ {found.predicted[k]}", SERIES[1]), (certainty(found.confidence[k]), QUIET))
+        for line_number, (text, colour) in enumerate(lines):
+            axis.text(x + 16, y + 33.5 + 5.3 * line_number, text, fontsize=6.5, color=colour, ha="center", va="top")
+    return Picture(
+        "mistakes",
+        figure,
+        f"Grid of {len(found.wrong)} small test images that the network is surest of and wrong about; the table "
+        "names each.",
+        "Below each image: its class, the class predicted, and the probability given to that.",
+    )
+
+
+def _tiles(
+    axis: Axes, images_nhwc: NDArray[np.uint8], columns: int, rows: int, *, pitch: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Images 32 units wide and high in rows, `pitch` units apart (x, y); where the upper left corner of each is."""
+    across, down = pitch
+    corners = [(across * (k % columns), down * (k // columns)) for k in range(len(images_nhwc))]
+    for image, (x, y) in zip(images_nhwc, corners, strict=True):
+        axis.imshow(image, interpolation="none", extent=(x, x + 32, y + 32, y))  # its own pixels, in the SVG too
+    axis.set(xlim=(0, across * (columns - 1) + 32), ylim=(down * rows, 0), aspect="equal")
+    axis.axis("off")
+    return corners

@@ -1,7 +1,6 @@
 """A finished run as one HTML file that loads nothing, and its pictures as PNG files beside it. No script runs in it."""
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -16,13 +15,12 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of
-from fastcifar.report.drawing import Picture
+from fastcifar.report.figures import curves
 from fastcifar.report.pages import render, write_page
-from fastcifar.report.run_figures import pictures, transformed
+from fastcifar.report.run_figures import answers, transformed, transforms
 from fastcifar.report.text import percent
 from fastcifar.runs.predictions import Tested, accuracy_by_class, precision_by_class, tested, wilson
-from fastcifar.runs.saved import Saved, open_run, read_log
-from fastcifar.training.log import EpochLog
+from fastcifar.runs.saved import open_run, read_log
 
 
 def write_report(
@@ -43,24 +41,15 @@ def write_report(
     folder = run / "report" if out is None else out
     saved = open_run(run)
     require_folder_of(folder)
-    log = read_log(saved)
-    dataset = load_dataset(saved.recipe, data) if dataset is None else dataset
-    _require_same_images(saved, dataset)
-    page, drawn = _page(saved, log, dataset, tested(saved, dataset) if found is None else found)
-    return write_page(folder, page, {name: one.png() for name, one in drawn.items()})
-
-
-def _require_same_images(saved: Saved, dataset: Dataset) -> None:
-    found = {"name": dataset.name, "train_images": len(dataset.train_images), "test_images": len(dataset.test_images)}
-    if not found.items() <= saved.run["dataset"].items():
+    recipe, log = saved.recipe, read_log(saved)
+    dataset = load_dataset(recipe, data) if dataset is None else dataset
+    here = {"name": dataset.name, "train_images": len(dataset.train_images), "test_images": len(dataset.test_images)}
+    if not here.items() <= saved.run["dataset"].items():
         raise InputError(f"{saved.path / 'run.json'}: dataset: is not the one here: {dataset.describe()}")
-
-
-def _page(saved: Saved, log: Sequence[EpochLog], dataset: Dataset, found: Tested) -> tuple[str, dict[str, Picture]]:
-    """The text of index.html, and its pictures by name."""
-    recipe, images = saved.recipe, np.array([len(dataset.test_labels)])
+    found = tested(saved, dataset) if found is None else found
+    images = np.array([len(dataset.test_labels)])
     seen = transformed(recipe, dataset)
-    drawn = pictures(recipe, log, dataset, found, seen)
+    drawn = curves(recipe, log) | answers(found, dataset) | {"transforms": transforms(recipe, seen)}
     low, high = wilson(np.array([round(saved.final_accuracy * images[0])]), images)
     so_far = accumulate(one.train_seconds for one in log)
     reached = ((one.epoch, spent) for one, spent in zip(log, so_far, strict=True) if one.test_accuracy >= recipe.target)
@@ -88,7 +77,7 @@ def _page(saved: Saved, log: Sequence[EpochLog], dataset: Dataset, found: Tested
         pictures=drawn,
         **_layers(saved.model),
     )
-    return page, drawn
+    return write_page(folder, page, {name: one.png() for name, one in drawn.items()})
 
 
 def _by_class(found: Tested) -> list[tuple[str, ...]]:

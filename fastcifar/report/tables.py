@@ -19,15 +19,12 @@ if TYPE_CHECKING:  # most of these import torch, which takes seconds: a leaderbo
     from numpy.typing import NDArray
 
     from fastcifar.peers.compare import Outcome
-    from fastcifar.records.leaderboard import Entry, Group, Published
+    from fastcifar.records.leaderboard import Group, Published
     from fastcifar.records.record import Interval, Record
     from fastcifar.runs.predictions import Scores
     from fastcifar.training.log import Result
     from fastcifar.training.lr_finder import LrRange
 
-COLUMNS = ("", "seconds", "accuracy", "recipe", "loader", "date", "n", "p")
-"""The headings of a leaderboard, whose rows are `cells`."""
-PUBLISHED_TITLE = "published by others, not measured here"
 TOP = 5
 
 
@@ -131,12 +128,8 @@ def print_accuracy(console: Console, record: Record) -> None:
         rate = record.images.train * len(run.epochs) / sum(epoch.train_seconds for epoch in run.epochs)
         rows.append((f"seed {run.seed}", _seconds(seconds), f"{run.epochs[-1].test_accuracy:.2%}", f"{rate:,.0f}"))
     summary = record.summary
-    mean = (
-        _spread(summary.seconds),
-        _spread(summary.final_accuracy, ".2%"),
-        _spread(summary.images_per_second, ",.0f"),
-    )
-    rows.append((f"mean of {summary.runs}", *mean))
+    accuracy, speed = _spread(summary.final_accuracy, ".2%"), _spread(summary.images_per_second, ",.0f")
+    rows.append((f"mean of {summary.runs}", _spread(summary.seconds), accuracy, speed))
     time_to = f"s to {record.target:.1%}" if crossing else "s in all"
     console.print(table(("", time_to, "final accuracy", "images/s"), rows, bold=-1))
     console.say(_verdict(record))
@@ -170,18 +163,11 @@ def print_peers(console: Console, outcomes: Sequence[Outcome], target: float) ->
     over, rows = ratios(outcomes), []
     for outcome in outcomes:
         if record := outcome.record:
-            ratio = over[outcome.program]
-            rows.append(
-                (
-                    _program(outcome.program, record),
-                    str(record.summary.runs),
-                    _seconds(seconds_to_target(record)),
-                    "" if ratio.seconds is None else f"{ratio.seconds:,.3g}",
-                    _spread(record.summary.final_accuracy, ".2%"),
-                    f"{record.summary.images_per_second.mean:,.0f}",
-                    f"{ratio.images_per_second:,.3g}",
-                )
-            )
+            ratio, summary = over[outcome.program], record.summary
+            program = _program(outcome.program, record), str(summary.runs)
+            to_target = _seconds(seconds_to_target(record)), "" if ratio.seconds is None else f"{ratio.seconds:,.3g}"
+            rate = f"{summary.images_per_second.mean:,.0f}", f"{ratio.images_per_second:,.3g}"
+            rows.append((*program, *to_target, _spread(summary.final_accuracy, ".2%"), *rate))
     headings = ("program", "runs", f"s to {target:.1%}", "x ours", "final accuracy", "images/s", "x ours")
     console.print(table(headings, rows, left=("program",), bold=0))
     console.say(*(f"{one.program} did not run: {one.reason}" for one in outcomes if one.reason))
@@ -198,25 +184,16 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
     """A table a group: what may be ranked against each other."""
     if not groups:
         console.print("no records to show\n")
+    headings = ("", "seconds", "accuracy", "recipe", "loader", "date", "n", "p")
     for group in groups:
-        rows = [cells(rank, entry) for rank, entry in enumerate(group.entries, start=1)]
-        console.print(table(COLUMNS, rows, left=("recipe", "loader", "date"), title=group.title()))
+        rows = []
+        for rank, entry in enumerate(group.entries, start=1):
+            summary = entry.record.summary
+            figures = str(rank), _spread(summary.seconds), f"{summary.final_accuracy.mean:.2%}"
+            chance = "" if summary.p is None else f"{summary.p:.2g}"
+            rows.append((*figures, entry.recipe, entry.loader, entry.record.date, str(summary.runs), chance))
+        console.print(table(headings, rows, left=("recipe", "loader", "date"), title=group.title()))
         console.print()
-
-
-def cells(rank: int, entry: Entry) -> list[str]:
-    """A row of the leaderboard, as COLUMNS."""
-    summary = entry.record.summary
-    return [
-        str(rank),
-        _spread(summary.seconds),
-        f"{summary.final_accuracy.mean:.2%}",
-        entry.recipe,
-        entry.loader,
-        entry.record.date,
-        str(summary.runs),
-        "" if summary.p is None else f"{summary.p:.2g}",
-    ]
 
 
 def print_published(console: Console, published: Sequence[Published], target: float | None) -> None:
@@ -227,8 +204,8 @@ def print_published(console: Console, published: Sequence[Published], target: fl
         if target is None or one.target == target
     ]
     if rows:
-        headings = ("target", "seconds", "result", "hardware", "year")
-        console.print(table(headings, rows, left=("result", "hardware"), title=PUBLISHED_TITLE))
+        headings, title = ("target", "seconds", "result", "hardware", "year"), "published by others, not measured here"
+        console.print(table(headings, rows, left=("result", "hardware"), title=title))
 
 
 def _seconds(seconds: float | None) -> str:

@@ -1,11 +1,9 @@
 """A run as event files of TensorBoard: scalars by epoch, pictures of the test, hyperparameters with the result."""
 
 import io
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.report.run_figures import answers
+from fastcifar.report.text import dotted
 from fastcifar.runs.api import RunObserver, Start, Trained
 from fastcifar.runs.predictions import Tested
 from fastcifar.training.log import EpochLog
@@ -46,9 +45,7 @@ class TensorBoard(RunObserver):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._made is not None:
             self._made.close()
 
@@ -56,7 +53,13 @@ class TensorBoard(RunObserver):
         """Write the hyperparameters: what is trained, by dotted names, and how it is executed."""
         # Not by add_hparams, which makes a run of its own of them. The first of the three, a table of contents, is not
         # written: TensorBoard takes any one run's for all; without it, it puts first in what the runs differ.
-        _, started, _ = self._hparams(_dotted(asdict(about.trainer.recipe)) | asdict(about.execution), {})
+        # What is not limited is left out, and a truth value is a word.
+        values = {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in dotted(asdict(about.trainer.recipe) | asdict(about.execution))
+            if value is not None
+        }
+        _, started, _ = self._hparams(values, {})
         self._writer.file_writer.add_summary(started)
         self._writer.flush()
 
@@ -92,14 +95,3 @@ class TensorBoard(RunObserver):
             for name in ("confusion", "mistakes"):
                 pixels = np.asarray(Image.open(io.BytesIO(drawn[name].png())).convert("RGB"))
                 self._writer.add_image(f"test/{name}", pixels, self._epoch, dataformats="HWC")
-
-
-def _dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of a recipe by dotted name, as TensorBoard takes them; what is not limited is left out."""
-    values: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            values |= _dotted(value, f"{prefix}{key}.")
-        elif value is not None:
-            values[prefix + key] = str(value).lower() if isinstance(value, bool) else value
-    return values

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,19 +47,21 @@ def moment(started: str) -> str:
         return started
 
 
-def flat(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted names and values as they are written on a page."""
-    rows: list[tuple[str, str]] = []
+def dotted(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in nested tables, each with its dotted name."""
     for key, value in found.items():
         if isinstance(value, Mapping):
-            rows += flat(value, f"{prefix}{key}.")
+            yield from dotted(value, f"{prefix}{key}.")
         else:
-            rows.append((f"{prefix}{key}", said(value)))
-    return rows
+            yield f"{prefix}{key}", value
 
 
-def said(value: Any) -> str:
-    """A setting."""
+def flat(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Dotted names and values as they are written on a page."""
+    return [(name, _said(value)) for name, value in dotted(found)]
+
+
+def _said(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)

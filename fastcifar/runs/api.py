@@ -75,12 +75,12 @@ def train(
 ) -> Trained:
     """Train `recipe` (a `Recipe`, a name that ships such as "laptop", or a TOML file), testing after every epoch.
 
-    `execution` is by default what this machine does fastest. The images are `dataset`, else the recipe's; CIFAR-10 is
-    looked for in `data`, see `load_cifar10`. With `find_lr` a learning-rate range test comes first, whose LRMIN and
-    LRMAX take the place of the recipe's. With `out`, a new or empty folder, the run is kept there as `fastcifar train`
-    does, for `load`, under `name` (by default that of the recipe); without, nothing is written. `observers` are told of
-    every step and epoch, and a `RunObserver` of start and end, such as `fastcifar.report.tensorboard.TensorBoard`.
-    The wall_seconds kept count from `since` (Unix time), by default from now.
+    `execution` is by default what this machine does fastest. The images are those of `dataset`, else the recipe's, as
+    many as the recipe asks for; CIFAR-10 is looked for in `data`, see `load_cifar10`. With `find_lr` a learning-rate
+    range test comes first, whose LRMIN and LRMAX take the place of the recipe's. With `out`, a new or empty folder, the
+    run is kept there as `fastcifar train` does, for `load`, under `name` (by default that of the recipe); without,
+    nothing is written. `observers` are told of every step and epoch, and a `RunObserver` of start and end, such as
+    `fastcifar.report.tensorboard.TensorBoard`. The wall_seconds kept count from `since` (Unix time), by default now.
 
     Raises `InputError` at a recipe, device, data or folder that will not do, `RunError` at a loss that is not finite.
     """
@@ -88,10 +88,9 @@ def train(
     named, recipe = _named(recipe)
     name = name or named
     resolved, notes = resolve(execution or Execution())
-    log = _Log()
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(RunDirectory(Path(out))) if out is not None else None
-        dataset = load_dataset(recipe, None if data is None else Path(data)) if dataset is None else dataset
+        dataset = _images(recipe, data, dataset)
         trainer = Trainer(recipe, dataset, resolved)
         found = _found(trainer) if find_lr else None
         about = Start(name, trainer, dataset, resolved, environment(resolved.device), found, notes)
@@ -107,13 +106,13 @@ def train(
             )
         for observer in watching:
             observer.start(about)
-        result = trainer.run([*([directory] if directory else []), log, *observers])
+        result = trainer.run([*([directory] if directory else []), *observers])
         if directory:
             directory.finish(result, trainer.model, time.time() - since)
         trained = Trained(
             **vars(result),
             model=trainer.model.eval(),
-            log=tuple(log.epochs),
+            log=tuple(trainer.state.log),
             recipe=trainer.recipe,
             dataset=dataset,
             found=found,
@@ -149,8 +148,7 @@ def find_lr(
     """
     _, recipe = _named(recipe)
     resolved, _ = resolve(execution or Execution())
-    dataset = load_dataset(recipe, None if data is None else Path(data)) if dataset is None else dataset
-    return range_test(Trainer(recipe, dataset, resolved), progress=progress)
+    return range_test(Trainer(recipe, _images(recipe, data, dataset), resolved), progress=progress)
 
 
 def load(run: str | Path) -> nn.Module:
@@ -163,17 +161,14 @@ def load(run: str | Path) -> nn.Module:
     return open_run(run).model
 
 
+def _images(recipe: Recipe, data: str | Path | None, dataset: Dataset | None) -> Dataset:
+    """`dataset`, or else the recipe's; as many images as the recipe asks for."""
+    if dataset is None:
+        return load_dataset(recipe, None if data is None else Path(data))
+    return dataset.limited(recipe.limit_train, recipe.limit_test)
+
+
 def _named(recipe: Recipe | str | Path) -> tuple[str, Recipe]:
     if isinstance(recipe, Recipe):
         return "recipe", recipe
     return Path(recipe).stem, load_recipe(str(recipe))
-
-
-class _Log(Observer):
-    """Keeps the epochs."""
-
-    def __init__(self) -> None:
-        self.epochs: list[EpochLog] = []
-
-    def epoch(self, log: EpochLog) -> None:
-        self.epochs.append(log)

@@ -11,12 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError, RunError
 from fastcifar.files import write_whole
-from fastcifar.training.evaluate import normalise
+from fastcifar.training.evaluate import OnBytes
 
 Format = Literal["onnx", "torch-export"]
 CHECKED = 1000  # images
@@ -31,41 +30,18 @@ class Checked:
     difference: float
 
 
-class FromBytes(nn.Module):
-    """A network that takes uint8 images (B, 32, 32, 3), RGB, and normalises them itself; logits (B, classes)."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: nn.Module, mean: Channels, std: Channels) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(((images.float() - self.mean) / self.std).permute(0, 3, 1, 2))
-
-
-def export(
-    model: nn.Module,
-    format: Format,
-    path: Path,
-    images: NDArray[np.uint8],
-    *,
-    mean: Channels = MEAN,
-    std: Channels = STD,
-) -> Checked:
-    """Write `model` to `path`: in, `images` uint8 (B, 32, 32, 3), any B from 1 on; out, `logits` float32 (B, classes).
+def export(network: OnBytes, format: Format, path: Path, images: NDArray[np.uint8]) -> Checked:
+    """Write `network` to `path`: in, `images` uint8 (B, 32, 32, 3), any B from 1 on; out, `logits` float32
+    (B, classes).
 
     What is to be written is first run, by ONNX Runtime or torch, on the first 1,000 of `images` (n, 32, 32, 3). Raises
     `RunError`, and leaves `path` as it was, if it disagrees with the network; `InputError` if a package is missing.
     """
-    plain = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
-    network = FromBytes(plain, mean, std).eval().requires_grad_(False)
+    plain = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    plain = plain.to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
     make, reader = {"onnx": (_onnx, _onnx_reader), "torch-export": (_torch_export, _torch_reader)}[format]
-    content = make(network)
-    checked = _check(reader(content), lambda part: network.model(normalise(part, mean, std)), images[:CHECKED])
+    content = make(plain)
+    checked = _check(reader(content), plain, images[:CHECKED])
     write_whole(path, content)
     return checked
 
@@ -114,9 +90,7 @@ def _onnx_reader(content: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.flo
 
 @torch.inference_mode()
 def _check(
-    exported: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    network: Callable[[Tensor], Tensor],
-    images: NDArray[np.uint8],
+    exported: Callable[[NDArray[np.uint8]], NDArray[np.float32]], network: OnBytes, images: NDArray[np.uint8]
 ) -> Checked:
     difference = 0.0
     for part in (images[:1], images[1:]):  # two sizes of batch, since any must do

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import nn
 
-from fastcifar.data.dataset import MEAN, STD, Channels, Dataset
+from fastcifar.data.dataset import Dataset
 from fastcifar.runs.saved import Saved
 from fastcifar.training.clock import Clock
-from fastcifar.training.evaluate import BATCH_SIZE, TTA, evaluate, logits_of
+from fastcifar.training.evaluate import BATCH_SIZE, OnBytes, evaluate, logits_of
 
 BINS = 15
 
@@ -81,26 +80,17 @@ class Tested:
 
 
 def score(
-    model: nn.Module,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    *,
-    precision: str = "float32",
-    tta: TTA = "none",
-    mean: Channels = MEAN,
-    std: Channels = STD,
+    network: OnBytes, images: NDArray[np.uint8], labels: NDArray[np.int64], *, precision: str = "float32"
 ) -> Scores:
-    """Test `model`, on its device, on images (n, 32, 32, 3) and labels (n,), n at least 1.
+    """Test `network`, on its device, on images (n, 32, 32, 3) and labels (n,), n at least 1.
 
-    `precision` is float32, bfloat16 or float16. Without `tta`, loss and accuracy are those of the test after each epoch
-    of training, bit for bit.
+    `precision` is float32, bfloat16 or float16. Without test-time augmentation, loss and accuracy are those of the test
+    after each epoch of training, bit for bit.
     """
-    device = next(model.parameters()).device
-    seen, truth = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
-    # The first call allocates and, on a GPU, chooses kernels.
-    logits_of(model, seen[:BATCH_SIZE], precision=precision, tta=tta, mean=mean, std=std)
-    clock = Clock(device)
-    found = evaluate(model, seen, truth, precision=precision, tta=tta, mean=mean, std=std)
+    seen, truth = torch.from_numpy(images).to(network.mean.device), torch.from_numpy(labels).to(network.mean.device)
+    logits_of(network, seen[:BATCH_SIZE], precision=precision)  # allocates and, on a GPU, chooses kernels
+    clock = Clock(network.mean.device)
+    found = evaluate(network, seen, truth, precision=precision)
     return Scores(found.loss, confusion_matrix(found.logits.cpu().numpy(), labels), clock.seconds())
 
 
@@ -108,10 +98,10 @@ def tested(saved: Saved, dataset: Dataset) -> Tested:
     """What the weights of a finished run say of the test images of `dataset`; `saved.model` moves to its device."""
     # On the device of the run where that is here: a wide network takes minutes on a CPU.
     on_cuda = saved.run["execution"].get("device") == "cuda" and torch.cuda.is_available()
-    model = saved.model.to("cuda" if on_cuda else "cpu")
+    network = saved.on_bytes().to("cuda" if on_cuda else "cpu")
     # float16 does not run on every CPU.
     precision = "float32" if saved.precision == "float16" and not on_cuda else saved.precision
-    found = probabilities(model, dataset.test_images, precision=precision, mean=dataset.mean, std=dataset.std)
+    found = probabilities(network, dataset.test_images, precision=precision)
     labels, names = dataset.test_labels, dataset.classes
     wrong = confident_mistakes(found, labels)
     return Tested(
@@ -126,17 +116,9 @@ def tested(saved: Saved, dataset: Dataset) -> Tested:
     )
 
 
-def probabilities(
-    model: nn.Module,
-    images: NDArray[np.uint8],
-    *,
-    precision: str = "float32",
-    mean: Channels = MEAN,
-    std: Channels = STD,
-) -> NDArray[np.float32]:
-    """Class probabilities (n, classes) of images (n, 32, 32, 3), n at least 1, on the device of `model`."""
-    seen = torch.from_numpy(images).to(next(model.parameters()).device)
-    logits = logits_of(model, seen, precision=precision, mean=mean, std=std)
+def probabilities(network: OnBytes, images: NDArray[np.uint8], *, precision: str = "float32") -> NDArray[np.float32]:
+    """Class probabilities (n, classes) of images (n, 32, 32, 3), n at least 1, on the device of `network`."""
+    logits = logits_of(network, torch.from_numpy(images).to(network.mean.device), precision=precision)
     return logits.double().softmax(dim=1).float().cpu().numpy()
 
 

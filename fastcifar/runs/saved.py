@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from fastcifar import models
 from fastcifar.data.dataset import MEAN, STD, Channels
-from fastcifar.errors import InputError, complaint
+from fastcifar.errors import InputError, complaint, short
 from fastcifar.recipe import Recipe, validated
+from fastcifar.training.evaluate import TTA, OnBytes
 from fastcifar.training.log import EpochLog
 
 LARGEST = 2**20  # bytes of run.json, which has a few thousand
@@ -76,6 +77,10 @@ class Saved:
     run: dict[str, Any]
     model: nn.Module
 
+    def on_bytes(self, tta: TTA = "none") -> OnBytes:
+        """The network with the normalisation of its training, for images as they are."""
+        return OnBytes(self.model, self.mean, self.std, tta)
+
 
 def open_run(path: str | Path) -> Saved:
     """Read the run directory `path`. Nothing is unpickled, and torch's random state stays as it is.
@@ -87,13 +92,14 @@ def open_run(path: str | Path) -> Saved:
     file = path / "run.json"
     values = _read_json(path, file)
     if (status := values.get("status")) != "finished":
-        raise InputError(f"{path}: the run is not finished ({ascii(status)[:60]}), so it has no final weights")
+        raise InputError(f"{path}: the run is not finished ({short(status)}), so it has no final weights")
     try:
         run = _Run.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{file}: {complaint(error)}") from error
     recipe = validated(run.recipe, prefix=f"{file}: recipe.")
     classes = run.dataset.classes or CLASS_NAMES[recipe.dataset]
+    about = {"classes": list(classes), "mean": list(run.dataset.mean), "std": list(run.dataset.std)}
     return Saved(
         path=path,
         name=run.recipe_name,
@@ -103,7 +109,7 @@ def open_run(path: str | Path) -> Saved:
         classes=classes,
         mean=run.dataset.mean,
         std=run.dataset.std,
-        run=values,
+        run=values | {"dataset": values["dataset"] | about},
         model=_network(recipe, len(classes), run.recipe, path / "model.safetensors"),
     )
 
@@ -151,7 +157,7 @@ def _network(recipe: Recipe, classes: int, written: dict[str, Any], file: Path) 
             names, metadata = set(weights.keys()), weights.metadata() or {}
             _require_same_recipe(metadata, written, file)
             for name in sorted(names ^ set(wanted)):
-                raise InputError(f"{file}: {'has' if name in names else 'lacks'} {_short(name)}: of another network")
+                raise InputError(f"{file}: {'has' if name in names else 'lacks'} {short(name)}: of another network")
             for name, value in wanted.items():
                 shape = weights.get_slice(name).get_shape()
                 if shape != list(value.shape):
@@ -184,8 +190,3 @@ def _require_fit(name: str, tensor: Tensor, wanted: Tensor, file: Path) -> None:
         raise InputError(f"{file}: {name} is {tensor.dtype}; {wanted.dtype} is needed")
     if tensor.is_floating_point() and not tensor.isfinite().all():
         raise InputError(f"{file}: {name} holds values that are not finite")
-
-
-def _short(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,5 @@
 """The network on images it was not trained on: the one loop over them, and test-time augmentation in it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,8 +37,9 @@ def normalise(images_nhwc: Tensor, mean: Channels = MEAN, std: Channels = STD) -
     return ((images_nhwc.float() - centre) / scale).permute(0, 3, 1, 2)
 
 
-def averaged(network: Callable[[Tensor], Tensor], images: Tensor, tta: TTA) -> Tensor:
-    """Logits (B, classes) of normalised images (B, 3, H, W): means over several views of each, as in airbench.
+class OnBytes(nn.Module):
+    """`network` on uint8 images (B, 32, 32, 3), RGB: it normalises them itself and gives logits (B, classes), means
+    over several views of each image as `tta` says, as in airbench.
 
     `none`: the image. `flip`: mean of the image's logits and those of its mirror image. `flip+shift`: half of it is
     `flip`; the other half is the mean of `flip` over the image shifted by one pixel down and right, and up and left,
@@ -47,59 +47,54 @@ def averaged(network: Callable[[Tensor], Tensor], images: Tensor, tta: TTA) -> T
     times 1/8. This is `infer_mirror_translate` of airbench (Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
     Single GPU", 2024, arXiv 2404.00498; github.com/KellerJordan/cifar10-airbench). float32 unless `tta` is none.
     """
-    if tta == "none":
-        return network(images)
 
-    def flipped(view: Tensor) -> Tensor:
-        return 0.5 * (network(view).float() + network(view.flip(3)).float())
+    mean: Tensor
+    std: Tensor
 
-    logits = flipped(images)
-    if tta == "flip":
-        return logits
-    height, width = images.shape[2:]
-    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
-    down_right, up_left = padded[:, :, :height, :width], padded[:, :, 2:, 2:]
-    return 0.5 * logits + 0.25 * (flipped(down_right) + flipped(up_left))
+    def __init__(self, network: nn.Module, mean: Channels = MEAN, std: Channels = STD, tta: TTA = "none") -> None:
+        super().__init__()
+        self.network, self.tta = network, tta
+        device = next(network.parameters()).device
+        self.register_buffer("mean", torch.tensor(mean, device=device))
+        self.register_buffer("std", torch.tensor(std, device=device))
+
+    def forward(self, images_nhwc: Tensor) -> Tensor:
+        images = ((images_nhwc.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        if self.tta == "none":
+            return self.network(images)
+        logits = self._flipped(images)
+        if self.tta == "flip":
+            return logits
+        height, width = images.shape[2:]
+        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+        down_right, up_left = padded[:, :, :height, :width], padded[:, :, 2:, 2:]
+        return 0.5 * logits + 0.25 * (self._flipped(down_right) + self._flipped(up_left))
+
+    def _flipped(self, view: Tensor) -> Tensor:
+        return 0.5 * (self.network(view).float() + self.network(view.flip(3)).float())
 
 
 @torch.inference_mode()
-def logits_of(
-    network: nn.Module,
-    images_nhwc: Tensor,
-    *,
-    precision: str = "float32",
-    tta: TTA = "none",
-    mean: Channels = MEAN,
-    std: Channels = STD,
-) -> Tensor:
+def logits_of(network: OnBytes, images_nhwc: Tensor, *, precision: str = "float32") -> Tensor:
     """Logits (n, classes) float32 of uint8 images (n, 32, 32, 3) on the network's device, n at least 1, in batches.
 
     The network is in evaluation mode meanwhile, and back in its own afterwards; `precision` is float32, bfloat16 or
     float16.
     """
-    was_training = network.training
-    network.eval()
+    was_training = network.network.training
+    network.network.eval()
     logits = []
     for images in images_nhwc.split(BATCH_SIZE):
         with autocast(images.device, precision):
-            logits.append(averaged(network, normalise(images, mean, std), tta).float())
-    network.train(was_training)
+            logits.append(network(images).float())
+    network.network.train(was_training)
     return torch.cat(logits)
 
 
 @torch.inference_mode()
-def evaluate(
-    network: nn.Module,
-    images_nhwc: Tensor,
-    labels: Tensor,
-    *,
-    precision: str = "float32",
-    tta: TTA = "none",
-    mean: Channels = MEAN,
-    std: Channels = STD,
-) -> Evaluation:
+def evaluate(network: OnBytes, images_nhwc: Tensor, labels: Tensor, *, precision: str = "float32") -> Evaluation:
     """Test `network` on images and labels (n,) int64 on its device: see `logits_of`."""
-    logits = logits_of(network, images_nhwc, precision=precision, tta=tta, mean=mean, std=std)
+    logits = logits_of(network, images_nhwc, precision=precision)
     loss = torch.zeros((), device=logits.device)
     for part, truth in zip(logits.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
         loss += F.cross_entropy(part, truth, reduction="sum")  # batch by batch, as it always was summed

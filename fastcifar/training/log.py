@@ -26,7 +26,7 @@ class EpochLog:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run. `time_to_target` is the train_seconds at the end of the first epoch whose test accuracy is at
+    """What a run came to. `time_to_target` is the train_seconds at the end of the first epoch whose test accuracy is at
     least the recipe's target, or None."""
 
     final_accuracy: float

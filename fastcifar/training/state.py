@@ -3,18 +3,21 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fastcifar.training.log import EpochLog
+
 
 class TrainState:
     """The state of a run: network, optimizers, gradient scaler, random generators, where in the epochs it is.
 
-    `epoch`: how many are finished; `step`: how many steps of the next one are taken; `losses` (steps of an epoch,)
-    float32 and `correct` () int64: its running sums, on the device. What is to be kept, put back or begun anew goes
-    through here, and nothing else lists state.
+    `log`: the epochs finished; `step`: how many steps of the next one are taken; `losses` (steps of an epoch,) float32
+    and `correct` () int64: its running sums, on the device. What is to be kept, put back or begun anew goes through
+    here, and nothing else lists state.
     """
 
     def __init__(
@@ -28,13 +31,20 @@ class TrainState:
     ) -> None:
         self.network, self.optimizers, self.scaler = network, optimizers, scaler
         self._device = device
-        self.epoch = self.step = 0
+        self.log: list[EpochLog] = []
+        self.step = 0
         self.losses = torch.zeros(steps_per_epoch, device=device)
         self.correct = torch.zeros((), device=device, dtype=torch.int64)
 
-    def begin_epoch(self, finished: int) -> None:
-        """`finished` epochs are over: the sums of the next one are zero."""
-        self.epoch, self.step = finished, 0
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return len(self.log)
+
+    def end_epoch(self, log: EpochLog) -> None:
+        """An epoch is over, and the sums of the next one are zero."""
+        self.log.append(log)
+        self.step = 0
         self.losses.zero_()
         self.correct.zero_()
 
@@ -46,7 +56,7 @@ class TrainState:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "generators": _generators(self._device),
-            "epoch": self.epoch,
+            "log": [asdict(one) for one in self.log],
             "step": self.step,
             "losses": self.losses,
             "correct": self.correct,
@@ -69,7 +79,7 @@ class TrainState:
         torch.set_rng_state(captured["generators"]["cpu"])
         if "cuda" in captured["generators"]:
             torch.cuda.set_rng_state(captured["generators"]["cuda"], self._device)
-        self.epoch, self.step = captured["epoch"], captured["step"]
+        self.log, self.step = [EpochLog(**one) for one in captured["log"]], captured["step"]
         self.losses.copy_(captured["losses"])
         self.correct.copy_(captured["correct"])
 

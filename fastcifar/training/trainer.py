@@ -17,7 +17,7 @@ from fastcifar.execution import Execution
 from fastcifar.optim.schedule import one_cycle
 from fastcifar.recipe import Recipe, validated
 from fastcifar.training.clock import Clock
-from fastcifar.training.evaluate import Evaluation, evaluate
+from fastcifar.training.evaluate import Evaluation, OnBytes, evaluate
 from fastcifar.training.log import EpochLog, Observer, Result
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import DTYPES, TrainingStep
@@ -67,6 +67,7 @@ class Trainer:
             device=self.device,
             dtype=DTYPES[execution.precision],
         )
+        self._on_bytes = OnBytes(self.model, dataset.mean, dataset.std)
         self._test_images = torch.from_numpy(dataset.test_images).to(self.device)
         self._test_labels = torch.from_numpy(dataset.test_labels).to(self.device)
         self._at_start = self.state.capture()
@@ -94,26 +95,23 @@ class Trainer:
         return models.build(self.recipe.model, len(self.dataset.classes))
 
     def run(self, observers: Sequence[Observer] = ()) -> Result:
-        """Train all epochs, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
-        logs: list[EpochLog] = []
-        time_to_target = None
-        while self.state.epoch < self.recipe.epochs:
-            log = self.train_epoch(observers)
-            logs.append(log)
+        """Train the epochs that are left, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
+        log, target = self.state.log, self.recipe.target
+        reached = None
+        while self.state.epoch < self.recipe.epochs and not (reached and self.recipe.stop_at_target):
+            self.train_epoch(observers)
+            log = self.state.log
+            reached = next((number for number, one in enumerate(log, 1) if one.test_accuracy >= target), None)
             for observer in observers:
-                observer.epoch(log)
-            if time_to_target is None and log.test_accuracy >= self.recipe.target:
-                time_to_target = sum(past.train_seconds for past in logs)
-                if self.recipe.stop_at_target:
-                    break
+                observer.epoch(log[-1])
         return Result(
-            final_accuracy=logs[-1].test_accuracy,
-            best_accuracy=max(log.test_accuracy for log in logs),
-            time_to_target=time_to_target,
-            epochs=len(logs),
+            final_accuracy=log[-1].test_accuracy,
+            best_accuracy=max(one.test_accuracy for one in log),
+            time_to_target=sum(one.train_seconds for one in log[:reached]) if reached else None,
+            epochs=len(log),
             setup_seconds=self.setup_seconds,
-            train_seconds=sum(log.train_seconds for log in logs),
-            eval_seconds=sum(log.eval_seconds for log in logs),
+            train_seconds=sum(one.train_seconds for one in log),
+            eval_seconds=sum(one.eval_seconds for one in log),
         )
 
     def train_epoch(self, observers: Sequence[Observer] = ()) -> EpochLog:
@@ -159,7 +157,7 @@ class Trainer:
             learning_rate=rate,
             images_per_second=self.images_per_epoch / train_seconds,
         )
-        state.begin_epoch(epoch)
+        state.end_epoch(log)
         return log
 
     def _plan(self, epoch: int) -> EpochPlan:
@@ -169,14 +167,7 @@ class Trainer:
         return plan[: self.images_per_epoch]
 
     def _evaluate(self) -> Evaluation:
-        return evaluate(
-            self.model,
-            self._test_images,
-            self._test_labels,
-            precision=self.execution.precision,
-            mean=self.dataset.mean,
-            std=self.dataset.std,
-        )
+        return evaluate(self._on_bytes, self._test_images, self._test_labels, precision=self.execution.precision)
 
     def warm_up(self, steps: int) -> None:
         """Start the loader and take `steps` steps on made-up data, so that everything is compiled and allocated.

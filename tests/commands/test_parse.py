@@ -53,6 +53,8 @@ def recipe_of(*arguments: str) -> Recipe:
         ([*TOY, "--limit-train", "60000"], "limit_train: 60,000 images asked for, synthetic has 50,000"),
         ([*TOY, "--batch-size", "301"], "batch_size: 301 is more than the 300 training images"),
         ([*TOY, "--out", "/dev/null/run"], "--out /dev/null/run: Not a directory"),
+        (["bench", "loaders", "--json", "/"], "/: is a folder; name a file"),
+        (["leaderboard", "page", "--out", "page", "--markdown", "/"], "/: is a folder; name a file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(

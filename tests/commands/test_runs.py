@@ -55,7 +55,7 @@ def test_eval_on_a_folder(run: Path, tmp_path: Path) -> None:
         Image.fromarray(image).save(file)
     said = console()
     Eval(run, device="cpu", images=tmp_path, tta="flip+shift").run(said)
-    wanted = score(open_run(run).model, images, labels, tta="flip+shift")
+    wanted = score(open_run(run).on_bytes("flip+shift"), images, labels)
     assert f"accuracy {wanted.accuracy:.2%}, loss {wanted.loss:.4f}; " in shown(said)
     assert "own last test" not in shown(said)
 
@@ -70,7 +70,7 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     assert first == second
     assert first["file"] == str(file)
     saved = open_run(run)
-    wanted = probabilities(saved.model, np.stack([image, image]))[0]
+    wanted = probabilities(saved.on_bytes(), np.stack([image, image]))[0]
     assert first["probabilities"] == dict(zip(saved.classes, wanted.tolist(), strict=True))
     assert sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-6)
     assert first["class"] == saved.classes[wanted.argmax()]

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from fastcifar.commands import main
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
-from fastcifar.peers import airbench, compare, hlb_cifar10, peers, plain_pytorch
+from fastcifar.peers import airbench, compare, peers, plain_pytorch
 from fastcifar.peers.airbench import Airbench
 from fastcifar.peers.compare import Outcome, merged, parse_paths, ratios, run_peers
 from fastcifar.peers.hlb_cifar10 import HlbCifar10
@@ -39,14 +40,15 @@ CPU = Job("toy", TOY, "first-crossing", "cpu", data=None, path=None)
 CUDA = replace(CPU, recipe=Recipe(target=0.94), device="cuda", data=Path("/data"))
 
 
-def airbench_row(*cells: str) -> str:
-    headings = ["run   ", "epoch", "train_loss", "train_acc", "val_acc", "tta_val_acc", "total_time_seconds"]
+AIRBENCH_HEADINGS = ["run   ", "epoch", "train_loss", "train_acc", "val_acc", "tta_val_acc", "total_time_seconds"]
+HLB_HEADINGS = ["epoch", "train_loss", "val_loss", "train_acc", "val_acc", "ema_val_acc", "total_time_seconds"]
+
+
+def row(headings: list[str], *cells: str) -> str:
     return "".join(f"|  {cell.rjust(len(heading))}  " for heading, cell in zip(headings, cells, strict=True)) + "|"
 
 
-def hlb_row(*cells: str) -> str:
-    headings = ["epoch", "train_loss", "val_loss", "train_acc", "val_acc", "ema_val_acc", "total_time_seconds"]
-    return "".join(f"|  {cell.rjust(len(heading))}  " for heading, cell in zip(headings, cells, strict=True)) + "|"
+airbench_row, hlb_row = partial(row, AIRBENCH_HEADINGS), partial(row, HLB_HEADINGS)
 
 
 def stamped(texts: Sequence[str], start: float = 1_700_000_000.0, cut: bool = False) -> Output:
@@ -56,7 +58,7 @@ def stamped(texts: Sequence[str], start: float = 1_700_000_000.0, cut: bool = Fa
 
 AIRBENCH = [
     "-" * 90,
-    "|  run     |  epoch  |  train_loss  |  train_acc  |  val_acc  |  tta_val_acc  |  total_time_seconds  |",
+    airbench_row(*AIRBENCH_HEADINGS),
     "-" * 90,
     airbench_row("warmup", "0", "2.1", "0.1", "0.1001", "", "0.9000"),
     airbench_row("", "eval", "2.1", "0.1", "0.1001", "0.1002", "0.9500"),
@@ -73,7 +75,7 @@ AIRBENCH = [
     "/tmp/somewhere/log.pt",
 ]
 HLB = [
-    "|  epoch  |  train_loss  |  val_loss  |  train_acc  |  val_acc  |  ema_val_acc  |  total_time_seconds  |",
+    hlb_row(*HLB_HEADINGS),
     *[
         row
         for _ in range(2)
@@ -119,7 +121,7 @@ def record_of(seconds: float, accuracy: float, target: float = 0.9) -> Record:
 
 def test_airbench_table(tmp_path: Path) -> None:
     """The warm-up is no run; the last epoch has the accuracy and the seconds of the evaluation on augmented images."""
-    runs = airbench.parse(stamped(AIRBENCH), 1_700_000_000.0, 49_152)
+    runs = Airbench().parse(stamped(AIRBENCH), 1_700_000_000.0, 49_152)
     assert [[epoch.test_accuracy for epoch in run.epochs] for run in runs] == [[0.6001, 0.9403], [0.6004, 0.9399]]
     assert [epoch.train_seconds for epoch in runs[0].epochs] == pytest.approx([0.4, 0.35])
     assert [epoch.eval_seconds for epoch in runs[0].epochs] == [None, pytest.approx(0.05)]
@@ -137,7 +139,7 @@ def test_airbench_muon_table() -> None:
         "|       0  |      0  |     0.5000  |   0.6001  |               |        0.4000  |",
         "|          |   eval  |     0.5000  |   0.6001  |       0.6102  |        0.4500  |",
     ]
-    (run,) = airbench.parse(stamped(lines), 1_700_000_000.0, 50_000)
+    (run,) = Airbench().parse(stamped(lines), 1_700_000_000.0, 50_000)
     assert run.epochs[0].test_accuracy == 0.6102
     assert run.epochs[0].images_per_second == 50_000 / 0.4
 
@@ -145,12 +147,12 @@ def test_airbench_muon_table() -> None:
 def test_airbench_package_warms_up_by_a_single_step() -> None:
     """Its warm-up prints a row without epoch and accuracy, then the headings again."""
     lines = [AIRBENCH[1], airbench_row("warmup", "", "", "", "", "", "0.1000"), *AIRBENCH[1:3], *AIRBENCH[6:9]]
-    assert len(airbench.parse(stamped(lines), 1_700_000_000.0, 49_152)) == 1
+    assert len(Airbench().parse(stamped(lines), 1_700_000_000.0, 49_152)) == 1
 
 
 def test_hlb_table(tmp_path: Path) -> None:
     """The averaged network's accuracy counts from where there is one; the tenth of an epoch joins the one before."""
-    runs = hlb_cifar10.parse(stamped(HLB), 1_700_000_000.0)
+    runs = HlbCifar10().parse(stamped(HLB), 1_700_000_000.0, 49_152)
     assert [len(run.epochs) for run in runs] == [3, 3]
     assert [epoch.test_accuracy for epoch in runs[1].epochs] == [0.5001, 0.9003, 0.9407]
     assert [epoch.train_seconds for epoch in runs[1].epochs] == pytest.approx([0.6, 0.5, 0.55])
@@ -170,7 +172,7 @@ def test_hlb_table(tmp_path: Path) -> None:
 )
 def test_a_table_that_has_changed_is_refused_in_one_line(lines: list[str]) -> None:
     with pytest.raises(RunError, match="its table cannot be read"):
-        airbench.parse(stamped(lines), 1_700_000_000.0, 49_152)
+        Airbench().parse(stamped(lines), 1_700_000_000.0, 49_152)
 
 
 def test_the_plain_cutout_is_the_recipes() -> None:
@@ -237,15 +239,17 @@ def test_a_rivals_program_runs_unmodified_beside_the_data(tmp_path: Path) -> Non
 
 
 def test_of_a_program_that_is_ended_the_finished_runs_count(tmp_path: Path) -> None:
-    checkout, data = tmp_path / "hlb", tmp_path / "data"
-    checkout.mkdir()
-    (data / "cifar-10-batches-py").mkdir(parents=True)
-    (checkout / "main.py").write_text(f"import time\nprint(*{HLB!r}, sep='\\n', flush=True)\ntime.sleep(60)\n")
-    record = HlbCifar10().run(replace(CUDA, data=data, path=checkout, seconds=2.0))
-    assert record.summary.runs == 1  # the second of its table may have been the one that was cut
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    program = tmp_path / "main.py"
+    job = replace(CUDA, data=tmp_path, path=tmp_path, seconds=2.0)
+    program.write_text(f"import time\nprint(*{HLB!r}, sep='\\n', flush=True)\ntime.sleep(60)\n")
+    assert HlbCifar10().run(job).summary.runs == 1  # the second of its table may have been the one that was cut
+    program.write_text(f"import time\nprint(*{HLB[:3]!r}, sep='\\n', flush=True)\ntime.sleep(60)\n")
+    with pytest.raises(RunError, match="it did not finish a run within 2 s"):
+        HlbCifar10().run(job)
     with pytest.raises(RunError, match=r"did not finish its run within 0\.5 s"):
         PlainPytorch().run(replace(CPU, seconds=0.5))
-    assert len(airbench.parse(stamped(AIRBENCH[:-4], cut=True), 1_700_000_000.0, 49_152)) == 1
+    assert len(Airbench().parse(stamped(AIRBENCH[:-4], cut=True), 1_700_000_000.0, 49_152)) == 1
 
 
 def test_paths_of_rivals(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError
 from fastcifar.recipe import Augmentation, Recipe
 from fastcifar.report import figures
-from fastcifar.report.drawing import WIDTH, as_png, as_svg
-from fastcifar.report.run_figures import PLANS, transformed
+from fastcifar.report.drawing import WIDTH
+from fastcifar.report.run_figures import PLANS, answers, transformed
 from fastcifar.report.run_page import write_report
 from fastcifar.report.text import certainty, percent
-from fastcifar.runs.predictions import calibrate
+from fastcifar.runs.predictions import Tested, calibrate
 from fastcifar.runs.saved import open_run, read_log
 from fastcifar.training.log import EpochLog
 
@@ -222,22 +222,20 @@ def test_a_mistake_short_of_certainty_is_not_called_certain() -> None:
     ]
 
 
-def test_few_epochs_few_mistakes_and_empty_bins_can_be_drawn() -> None:
+def test_few_epochs_few_mistakes_and_empty_bins_can_be_drawn(small: Dataset) -> None:
     log = [EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)]
-    confusion = np.diag([3, 0, 2, *[0] * 7])
-    names = [f"class {k}" for k in range(10)]
-    sure = np.eye(10, dtype=np.float32)[:2]
-    for figure in (
-        figures.loss(log),
-        figures.accuracy([replace(log[0], epoch=k) for k in range(1, 60)], 0.9),
-        figures.class_bars(confusion, names),
-        figures.confusion_matrix(confusion, names),
-        figures.reliability(calibrate(sure, np.array([0, 1]))),
-        figures.mistakes(np.zeros((0, 32, 32, 3), np.uint8), (), (), ()),
-        figures.mistakes(np.zeros((7, 32, 32, 3), np.uint8), names[:7], names[1:8], [0.9] * 7),
+    names = tuple(f"class {k}" for k in range(10))
+    calibration = calibrate(np.eye(10, dtype=np.float32)[:2], np.array([0, 1]))
+    none = Tested("float32", names, np.diag([3, 0, 2, *[0] * 7]), calibration, np.zeros(0, np.int64), (), (), ())
+    seven = replace(none, wrong=np.arange(7), true=names[:7], predicted=names[1:8], confidence=(0.9,) * 7)
+    for picture in (
+        figures.loss(Recipe(), log),
+        figures.accuracy(Recipe(), [replace(log[0], epoch=k) for k in range(1, 60)]),
+        *answers(none, small).values(),
+        *answers(seven, small).values(),
     ):
-        Image.open(io.BytesIO(as_png(figure))).load()
-        ElementTree.fromstring(as_svg(figure, "name", "what it shows"))
+        Image.open(io.BytesIO(picture.png())).load()
+        ElementTree.fromstring(picture.svg())
 
 
 def test_what_has_no_report_is_one_line(run: Path, small: Dataset, tmp_path: Path) -> None:

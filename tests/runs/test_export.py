@@ -12,8 +12,8 @@ from fastcifar.errors import InputError, RunError
 from fastcifar.models.resnet import ResNet
 from fastcifar.recipe import Model
 from fastcifar.runs import export as export_module
-from fastcifar.runs.export import FromBytes, export, require_packages
-from fastcifar.training.evaluate import normalise
+from fastcifar.runs.export import export, require_packages
+from fastcifar.training.evaluate import OnBytes, normalise
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def logits(network: ResNet, images: np.ndarray) -> np.ndarray:
 
 
 def test_torch_export(tmp_path: Path, small: Dataset, network: ResNet) -> None:
-    checked = export(network, "torch-export", tmp_path / "a.pt2", small.test_images)
+    checked = export(OnBytes(network), "torch-export", tmp_path / "a.pt2", small.test_images)
     assert checked.images == 200
     assert checked.difference < 1e-4
     module = torch.export.load(tmp_path / "a.pt2").module()
@@ -44,7 +44,7 @@ def test_torch_export(tmp_path: Path, small: Dataset, network: ResNet) -> None:
 def test_onnx(tmp_path: Path, small: Dataset, network: ResNet, capfd: pytest.CaptureFixture[str]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    checked = export(network, "onnx", tmp_path / "a.onnx", small.test_images)
+    checked = export(OnBytes(network), "onnx", tmp_path / "a.onnx", small.test_images)
     assert capfd.readouterr().out == ""  # what is printed belongs to the command line
     assert checked.images == 200
     assert checked.difference < 1e-4
@@ -65,22 +65,21 @@ def test_a_file_that_disagrees_is_not_written(
     if name == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    monkeypatch.setattr(export_module, "FromBytes", lambda model, mean, std: FromBytes(model, (0.0, 0.0, 0.0), std))
+    program = export_module._program
+    monkeypatch.setattr(export_module, "_program", lambda model: program(OnBytes(model.network, (0.0, 0.0, 0.0))))
     (tmp_path / "a").write_bytes(b"old")
     with pytest.raises(RunError, match=r"off by .*: nothing was written"):
-        export(network, name, tmp_path / "a", small.test_images)  # type: ignore[arg-type]
+        export(OnBytes(network), name, tmp_path / "a", small.test_images)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
 def test_a_logit_that_is_not_a_number_disagrees(small: Dataset, network: ResNet) -> None:
-    def by_network(images: torch.Tensor) -> torch.Tensor:
-        return network(normalise(images))
+    def nonsense(images: np.ndarray) -> np.ndarray:
+        return np.full((len(images), 10), np.nan, np.float32)
 
     with pytest.raises(RunError, match="off by nan"):
-        export_module._check(
-            lambda images: np.full((len(images), 10), np.nan, np.float32), by_network, small.test_images
-        )
+        export_module._check(nonsense, OnBytes(network), small.test_images)
 
 
 def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,14 @@ from fastcifar.models.resnet import ResNet
 from fastcifar.recipe import Model
 from fastcifar.runs.predictions import probabilities, score
 from fastcifar.runs.saved import open_run
-from fastcifar.training.evaluate import TTA, averaged, evaluate, normalise
+from fastcifar.training.evaluate import TTA, OnBytes, evaluate, normalise
 
 
 def test_scores_are_the_runs_own() -> None:
     """To the bit: loss and accuracy of a run read back are those of its last epoch."""
     path, trained = finished_run()
     saved = open_run(path)
-    scores = score(saved.model, dataset().test_images, dataset().test_labels)
+    scores = score(saved.on_bytes(), dataset().test_images, dataset().test_labels)
     assert scores.accuracy == saved.final_accuracy == trained.final_accuracy
     assert scores.loss == trained.log[-1].test_loss
     assert scores.images == 1100
@@ -29,8 +29,8 @@ def test_scores_are_the_runs_own() -> None:
 def test_scores_are_those_of_the_test_after_an_epoch(precision: str) -> None:
     """To the bit, in every precision."""
     images, labels = dataset().test_images, dataset().test_labels
-    wanted = evaluate(network(), torch.from_numpy(images), torch.from_numpy(labels), precision=precision)
-    scores = score(network(), images, labels, precision=precision)
+    wanted = evaluate(OnBytes(network()), torch.from_numpy(images), torch.from_numpy(labels), precision=precision)
+    scores = score(OnBytes(network()), images, labels, precision=precision)
     assert (scores.loss, scores.accuracy) == (wanted.loss, wanted.accuracy)
 
 
@@ -44,7 +44,7 @@ def network() -> ResNet:
 @torch.inference_mode()
 def test_answers_by_class(small: Dataset) -> None:
     images, labels = small.test_images, small.test_labels
-    scores = score(network(), images, labels)
+    scores = score(OnBytes(network()), images, labels)
     logits = network()(normalise(torch.from_numpy(images))).double()
     answers = logits.argmax(dim=1).numpy()
     for label in range(10):
@@ -76,7 +76,7 @@ def test_averages_are_those_by_hand(small: Dataset) -> None:
         return (logits(pixels) + logits(pixels[:, :, ::-1])) / 2
 
     def found(tta: TTA) -> np.ndarray:
-        return averaged(network(), normalise(torch.from_numpy(images)), tta).numpy()
+        return OnBytes(network(), tta=tta)(torch.from_numpy(images)).numpy()
 
     np.testing.assert_array_equal(found("none"), logits(images))
     np.testing.assert_allclose(found("flip"), flip(images), atol=1e-5)
@@ -86,22 +86,22 @@ def test_averages_are_those_by_hand(small: Dataset) -> None:
 
 
 def test_augmented_scores_are_of_the_mean_logits(small: Dataset) -> None:
-    scores = score(network(), small.test_images, small.test_labels, tta="flip")
+    scores = score(OnBytes(network(), tta="flip"), small.test_images, small.test_labels)
     with torch.inference_mode():
-        logits = averaged(network(), normalise(torch.from_numpy(small.test_images)), "flip")
+        logits = OnBytes(network(), tta="flip")(torch.from_numpy(small.test_images))
     assert scores.accuracy == (logits.argmax(dim=1).numpy() == small.test_labels).mean()
 
 
 def test_probabilities(small: Dataset) -> None:
-    found = probabilities(network(), small.test_images)
+    found = probabilities(OnBytes(network()), small.test_images)
     assert found.shape == (200, 10)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     with torch.inference_mode():
         wanted = network()(normalise(torch.from_numpy(small.test_images))).softmax(dim=1)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    wide = np.random.default_rng(0).normal(size=3) + 100
-    other = probabilities(network(), small.test_images, mean=tuple(wide), std=(40.0, 50.0, 60.0))  # type: ignore[arg-type]
+    mean, std = (100.0, 110.0, 120.0), (40.0, 50.0, 60.0)
+    other = probabilities(OnBytes(network(), mean, std), small.test_images)
     with torch.inference_mode():
-        pixels = normalise(torch.from_numpy(small.test_images), tuple(wide), (40.0, 50.0, 60.0))  # type: ignore[arg-type]
+        pixels = normalise(torch.from_numpy(small.test_images), mean, std)
         np.testing.assert_allclose(other, network()(pixels).softmax(dim=1), atol=1e-6)
     assert np.abs(other - found).max() > 1e-3

@@ -15,7 +15,7 @@ from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.recipe import Augmentation, Recipe, Schedule
-from fastcifar.training.evaluate import evaluate, normalise
+from fastcifar.training.evaluate import OnBytes, evaluate, normalise
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.state import TrainState
 from fastcifar.training.trainer import Trainer
@@ -132,7 +132,7 @@ def test_evaluation_is_right(small: Dataset, quick: Recipe) -> None:
     trainer = Trainer(quick, small, CPU)
     trainer.model.train()
     images, labels = torch.from_numpy(small.test_images), torch.from_numpy(small.test_labels)
-    found = evaluate(trainer.model, images, labels)
+    found = evaluate(OnBytes(trainer.model), images, labels)
     assert trainer.model.training
     with torch.no_grad():
         logits = trainer.model.eval()(normalise(images))
