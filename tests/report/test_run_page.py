@@ -26,7 +26,7 @@ from fastcifar.report.drawing import WIDTH
 from fastcifar.report.run_figures import PLANS, answers, transformed
 from fastcifar.report.run_page import write_report
 from fastcifar.report.text import certainty, percent
-from fastcifar.runs.predictions import Tested, calibrate
+from fastcifar.runs import predictions
 from fastcifar.runs.saved import open_run, read_log
 from fastcifar.training.log import EpochLog
 
@@ -225,8 +225,10 @@ def test_a_mistake_short_of_certainty_is_not_called_certain() -> None:
 def test_few_epochs_few_mistakes_and_empty_bins_can_be_drawn(small: Dataset) -> None:
     log = [EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)]
     names = tuple(f"class {k}" for k in range(10))
-    calibration = calibrate(np.eye(10, dtype=np.float32)[:2], np.array([0, 1]))
-    none = Tested("float32", names, np.diag([3, 0, 2, *[0] * 7]), calibration, np.zeros(0, np.int64), (), (), ())
+    calibration = predictions.calibrate(np.eye(10, dtype=np.float32)[:2], np.array([0, 1]))
+    none = predictions.Tested(
+        "float32", names, np.diag([3, 0, 2, *[0] * 7]), calibration, np.zeros(0, np.int64), (), (), ()
+    )
     seven = replace(none, wrong=np.arange(7), true=names[:7], predicted=names[1:8], confidence=(0.9,) * 7)
     for picture in (
         figures.loss(Recipe(), log),

@@ -206,7 +206,8 @@ def test_an_epoch_goes_on_where_it_was_left(small: Dataset, quick: Recipe) -> No
             other.train_accuracy,
             other.test_loss,
         )
-    assert_same(whole.state.state_dict(), left.state.state_dict())
+    states = [{**trainer.state.state_dict(), "log": None} for trainer in (whole, left)]  # whose seconds differ
+    assert_same(*states)
 
 
 @pytest.mark.parametrize("loader", LOADERS)
