@@ -68,39 +68,30 @@ def find_lr(
     """
     clock = Clock(trainer.device)
     rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
-    smooth = _Smooth()
+    smoothed: list[float] = []
+    mean = 0.0
 
     def stop(loss: float) -> bool:
-        smooth.add(loss)
-        progress(len(smooth.values), steps)
-        return not math.isfinite(loss) or smooth.values[-1] > DIVERGED * min(smooth.values)
+        nonlocal mean
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        smoothed.append(mean / (1 - SMOOTHING ** (len(smoothed) + 1)))  # without the bias of its start at zero
+        progress(len(smoothed), steps)
+        return not math.isfinite(loss) or smoothed[-1] > DIVERGED * min(smoothed)
 
     losses = trainer.losses_at(rates, stop)
     rates = rates[: len(losses)]
-    max_lr = _rounded(_end_of_fall(rates, smooth.values))
+    max_lr = _rounded(_end_of_fall(rates, smoothed))
     return LrRange(
         min_lr=_rounded(max_lr / RATIO),
         max_lr=max_lr,
         learning_rates=tuple(rates),
         losses=tuple(losses),
-        smoothed=tuple(smooth.values),
+        smoothed=tuple(smoothed),
         rule=f"LRMAX is the rate at which the smoothed loss had fallen {FALLEN:.0%} of the way to its lowest, LRMIN is "
         f"LRMAX / {RATIO}",
         seed=trainer.recipe.seed,
         seconds=clock.seconds(),
     )
-
-
-class _Smooth:
-    """The running mean of the losses added, without the bias of its start at zero."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-        self._mean = 0.0
-
-    def add(self, loss: float) -> None:
-        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
-        self.values.append(self._mean / (1 - SMOOTHING ** (len(self.values) + 1)))
 
 
 def _end_of_fall(rates: list[float], smoothed: list[float]) -> float:
