@@ -12,6 +12,7 @@ def assert_same(one: object, other: object) -> None:
             assert_same(one[key], other[key])
     elif isinstance(one, list):
         assert isinstance(other, list)
+        assert len(one) == len(other)
         for left, right in zip(one, other, strict=True):
             assert_same(left, right)
     elif isinstance(one, torch.Tensor):

@@ -86,13 +86,13 @@ class TrainingConsole(_Display, RunObserver):
         self._console.say(*about.notes)
         if about.found:
             print_lr(self._console, about.found)
-        recipe, execution, here = about.trainer.recipe, about.execution, about.environment
+        recipe, execution, here = about.trainer.recipe, about.trainer.execution, about.environment
         device = here["gpu"] if execution.device == "cuda" else f"cpu, {here['threads']} threads"
         compiled = "eager" if execution.compile == "off" else f"compiled ({execution.compile})"
         self._console.say(
             f"recipe   {about.name}, seed {recipe.seed}: epochs {recipe.epochs}, batch {recipe.batch_size}, "
             f"target {recipe.target:.1%}",
-            f"data     {about.dataset.describe()}",
+            f"data     {about.trainer.dataset.describe()}",
             f"network  width {recipe.model.width}, {parameter_count(about.trainer.model):,} parameters",
             f"runs on  {device}, {execution.precision}, {compiled}, loader {execution.loader}; "
             f"set up in {about.trainer.setup_seconds:.1f} s",

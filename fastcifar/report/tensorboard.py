@@ -56,7 +56,7 @@ class TensorBoard(RunObserver):
         # What is not limited is left out, and a truth value is a word.
         values = {
             name: str(value).lower() if isinstance(value, bool) else value
-            for name, value in dotted(asdict(about.trainer.recipe) | asdict(about.execution))
+            for name, value in dotted(asdict(about.trainer.recipe) | asdict(about.trainer.execution))
             if value is not None
         }
         _, started, _ = self._hparams(values, {})

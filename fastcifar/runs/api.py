@@ -28,8 +28,6 @@ class Start:
 
     name: str
     trainer: Trainer
-    dataset: Dataset
-    execution: Execution
     environment: dict[str, Any]
     found: LrRange | None
     notes: list[str]
@@ -93,7 +91,7 @@ def train(
         dataset = _images(recipe, data, dataset)
         trainer = Trainer(recipe, dataset, resolved)
         found = _found(trainer) if find_lr else None
-        about = Start(name, trainer, dataset, resolved, environment(resolved.device), found, notes)
+        about = Start(name, trainer, environment(resolved.device), found, notes)
         watching = [one for one in observers if isinstance(one, RunObserver)]
         if directory:
             directory.start(

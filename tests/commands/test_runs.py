@@ -15,6 +15,7 @@ from fastcifar.errors import InputError
 from fastcifar.report.console import Console
 from fastcifar.runs.predictions import probabilities, score
 from fastcifar.runs.saved import open_run
+from fastcifar.training.evaluate import OnBytes
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_eval_on_a_folder(run: Path, tmp_path: Path) -> None:
         Image.fromarray(image).save(file)
     said = console()
     Eval(run, device="cpu", images=tmp_path, tta="flip+shift").run(said)
-    wanted = score(open_run(run).on_bytes("flip+shift"), images, labels)
+    wanted = score(OnBytes(open_run(run).model, tta="flip+shift"), images, labels)
     assert f"accuracy {wanted.accuracy:.2%}, loss {wanted.loss:.4f}; " in shown(said)
     assert "own last test" not in shown(said)
 

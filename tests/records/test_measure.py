@@ -14,6 +14,7 @@ from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe
 from fastcifar.records import measure
 from fastcifar.records.check import read_record
+from fastcifar.report.progress import AccuracyConsole
 from fastcifar.training.trainer import Trainer
 
 TOY = ["--dataset", "synthetic", "--limit-train", "200", "--limit-test", "100", "--width", "4", "--batch-size", "64"]
@@ -112,6 +113,20 @@ def test_interrupted_it_keeps_the_finished_runs(
     assert len(read_record(file).runs) == 1
     assert bench("--json", str(file), "--runs", "3", "--resume") == 0
     assert len(read_record(file).runs) == 3
+
+
+def test_a_run_is_kept_before_anybody_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_rng: object
+) -> None:
+    """Who sees its line and presses Ctrl-C has it."""
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AccuracyConsole, "end", interrupted)
+    file = tmp_path / "toy.record.json"
+    assert bench("--json", str(file), "--runs", "2") == 130
+    assert len(read_record(file).runs) == 1
 
 
 def test_fixed_budget_says_what_would_settle_it(

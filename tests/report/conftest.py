@@ -85,3 +85,20 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert said == []
+
+
+@pytest.fixture
+def accessible() -> Callable[[Any], None]:
+    """Holds a page to what axe looks at, in light and in dark, which are to differ."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not here").Axe()
+
+    def check(page: Any) -> None:
+        grounds = set()
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+            found = axe.run(page).response["violations"]
+            assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+        assert len(grounds) == 2
+
+    return check

@@ -47,10 +47,12 @@ def said(of: Console) -> str:
     return of.file.getvalue()
 
 
-def about(dataset: Dataset, **change: object) -> Start:
-    execution = Execution(device="cpu", loader="fused", precision="bfloat16", compile="off")
-    environment = {"gpu": None, "threads": 2}
-    start = Start("laptop", TRAINER, dataset, execution, environment, None, ["[a] note"])  # type: ignore[arg-type]
+CPU = Execution(device="cpu", loader="fused", precision="bfloat16", compile="off")
+
+
+def about(dataset: Dataset, execution: Execution = CPU, **change: object) -> Start:
+    trainer = SimpleNamespace(**vars(TRAINER), dataset=dataset, execution=execution)
+    start = Start("laptop", trainer, {"gpu": None, "threads": 2}, None, ["[a] note"])  # type: ignore[arg-type]
     return replace(start, **change)  # type: ignore[arg-type]
 
 

@@ -75,6 +75,15 @@ def test_find_lr_finds_what_train_does(tmp_path: Path) -> None:
     assert_same(plain.model.state_dict(), trained.model.state_dict())
 
 
+def test_images_given_are_limited_as_the_recipe_says() -> None:
+    whole = replace(RECIPE.with_epochs(1), limit_train=None, limit_test=None)
+    recipe = replace(whole, limit_train=200, limit_test=150)
+    trained = fastcifar.train(recipe, execution=CPU, dataset=dataset())
+    assert (len(trained.dataset.train_images), len(trained.dataset.test_images)) == (200, 150)
+    with pytest.raises(InputError, match="limit_train: 301 images asked for"):
+        fastcifar.train(replace(whole, limit_train=301), execution=CPU, dataset=dataset())
+
+
 def test_observers_are_told_in_order() -> None:
     told: list[object] = []
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from finished import RECIPE, finished_run
+from finished import RECIPE, dataset, finished_run
 
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError
 from fastcifar.runs.saved import CLASS_NAMES, open_run
+from fastcifar.training.evaluate import OnBytes
 
 
 @pytest.fixture
@@ -58,6 +59,24 @@ def test_a_whole_run(whole: Path) -> None:
 def test_class_names_are_the_data_sets_own(name: str, request: pytest.FixtureRequest) -> None:
     dataset = request.getfixturevalue("cifar10") if name == "cifar10" else synthetic(1, 1)
     assert CLASS_NAMES[name] == dataset.classes
+
+
+def test_a_run_of_the_first_version_is_read_as_one_of_today(whole: Path, run: Path) -> None:
+    """It did not write down what its data set's classes, mean and standard deviation are."""
+    rewrite(run, lambda values: [values["dataset"].pop(name) for name in ("classes", "mean", "std")])
+    old, new = open_run(run), open_run(whole)
+    assert (old.classes, old.mean, old.std, old.run) == (new.classes, new.mean, new.std, new.run)
+
+
+def test_the_network_on_bytes_normalises_as_in_training(run: Path) -> None:
+    mean, std = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+    rewrite(run, lambda values: values["dataset"].update(mean=mean, std=std))
+    saved = open_run(run)
+    images = torch.from_numpy(dataset().test_images[:20])
+    for tta in ("none", "flip"):
+        wanted = OnBytes(saved.model, mean, std, tta)(images)  # type: ignore[arg-type]
+        assert torch.equal(saved.on_bytes(tta)(images), wanted)  # type: ignore[arg-type]
+        assert not torch.equal(OnBytes(saved.model, tta=tta)(images), wanted)  # type: ignore[arg-type]
 
 
 def test_no_run_directory(tmp_path: Path) -> None:

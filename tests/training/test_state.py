@@ -1,0 +1,115 @@
+"""The state of a run: captured whole, restored bit for bit into the tensors that are there."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from same import assert_same
+
+from fastcifar.training.log import EpochLog
+from fastcifar.training.state import TrainState
+
+LOG = EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)
+
+
+@pytest.fixture
+def state(restored_rng: object) -> TrainState:
+    """Of a network with batch statistics and two optimizers, one that keeps a state from the first step on."""
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    optimizers = [
+        torch.optim.Adam(network[0].parameters(), lr=0.1),
+        torch.optim.SGD([*network[1].parameters(), *network[2].parameters()], lr=0.1, momentum=0.9),
+    ]
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    return TrainState(network, optimizers, scaler, device=torch.device("cpu"), steps_per_epoch=3)
+
+
+def step(state: TrainState) -> None:
+    """Changes all of it."""
+    state.network.train()
+    loss = state.network(torch.randn(8, 3)).square().sum()
+    loss.backward()
+    for optimizer in state.optimizers:
+        optimizer.param_groups[0]["lr"] *= 0.5
+        optimizer.step()
+    state.losses[state.step] = loss.detach()
+    state.correct += 1
+    state.step += 1
+
+
+def addresses(state: TrainState) -> list[int]:
+    """Of every tensor that a CUDA graph would hold."""
+    kept = [value for of in state.optimizers for values in of.state.values() for value in values.values()]
+    tensors = [*state.network.state_dict().values(), *kept, state.losses, state.correct]
+    return [value.data_ptr() for value in tensors]
+
+
+def test_restored_it_is_as_captured_in_the_same_tensors(state: TrainState) -> None:
+    step(state)
+    state.network.eval()
+    captured, before = state.capture(), addresses(state)
+    assert_same(captured, state.state_dict())
+    step(state)
+    state.end_epoch(LOG)
+    step(state)
+    for part in ("network", "optimizers", "generators", "log", "losses", "training"):
+        with pytest.raises(AssertionError):  # each had changed
+            assert_same({part: captured[part]}, {part: state.state_dict()[part]})
+    state.restore(captured)
+    assert_same(state.state_dict(), captured)
+    assert addresses(state) == before
+    assert all(parameter.grad is None for parameter in state.network.parameters())
+
+
+def test_what_an_optimizer_did_not_keep_then_it_forgets(state: TrainState) -> None:
+    captured = state.capture()
+    step(state)
+    assert all(optimizer.state for optimizer in state.optimizers)
+    state.restore(captured)
+    assert not any(optimizer.state for optimizer in state.optimizers)
+
+
+def test_a_capture_is_a_copy(state: TrainState) -> None:
+    captured = state.capture()
+    weight = captured["network"]["0.weight"].clone()
+    step(state)
+    assert torch.equal(captured["network"]["0.weight"], weight)
+    assert not torch.equal(state.network.state_dict()["0.weight"], weight)
+
+
+def test_what_is_inside_leaves_no_trace_though_it_raises(state: TrainState) -> None:
+    before = state.capture()
+
+    def interrupted() -> None:
+        with state.untouched():
+            step(state)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert_same(state.state_dict(), before)
+
+
+def test_an_epoch_ends_with_its_sums_at_zero(state: TrainState) -> None:
+    step(state)
+    state.end_epoch(LOG)
+    assert (state.epoch, state.step, state.log) == (1, 0, [LOG])
+    assert state.losses.tolist() == [0, 0, 0]
+    assert state.correct.item() == 0
+
+
+def test_but_for_its_tensors_it_is_json(state: TrainState) -> None:
+    """What a checkpoint will be made of."""
+    step(state)
+    state.end_epoch(LOG)
+
+    def without_tensors(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): without_tensors(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [without_tensors(one) for one in value]
+        return None if isinstance(value, torch.Tensor) else value
+
+    plain = without_tensors(state.state_dict())
+    assert json.loads(json.dumps(plain)) == plain
