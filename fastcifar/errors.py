@@ -40,7 +40,9 @@ def complaint(error: "ValidationError") -> str:
     """The first of pydantic's complaints as one line: the field's dotted name, what is wrong, and what was given."""
     first = error.errors()[0]
     # Names and values are whatever stands in a file: nothing of them may reach a terminal but what can be printed.
-    field = "".join(f"{part}." for part in first["loc"])[:-1].encode("unicode_escape").decode()[:100]
+    # A part in <> is no field: it says which kind of a table was looked at.
+    places = [part for part in first["loc"] if not re.fullmatch(r"<\w+>", str(part))]
+    field = "".join(f"{part}." for part in places)[:-1].encode("unicode_escape").decode()[:100]
     said = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {short(first['input'])}"
     return f"{field}: {said}" if field else said
 

@@ -12,21 +12,23 @@ from hypothesis import strategies as st
 from fastcifar.errors import InputError
 from fastcifar.recipe import (
     Augmentation,
-    Model,
+    Muon,
+    OwnModel,
     Recipe,
+    Resnet,
     Schedule,
-    find_recipe,
-    header,
-    load_recipe,
-    shipped_recipes,
-    to_toml,
+    Sgd,
+    Speednet,
+    merged,
     validated,
 )
+from fastcifar.recipe.documented import documented, markdown
+from fastcifar.recipe.files import find_recipe, header, load_recipe, shipped_recipes, to_toml
 
 
 def test_seed_is_the_design() -> None:
     seed = load_recipe("seed")
-    assert seed.model == Model(width=64, layer2_residual=False, conv_bias=True)
+    assert seed.model == Resnet(width=64, layer2_residual=False, conv_bias=True)
     assert seed.augmentation == Augmentation(pad=4, pad_mode="zero", flip="random", cutout=8)
     assert (seed.epochs, seed.batch_size, seed.target, seed.label_smoothing) == (24, 512, 0.9, 0)
     assert seed.schedule.peak_epoch == 5
@@ -48,7 +50,7 @@ recipes = st.builds(
     target=st.floats(0.01, 1),
     label_smoothing=st.floats(0, 0.99),
     limit_train=st.none() | st.integers(1, 50_000),
-    model=st.builds(Model, width=st.integers(1, 1024), layer2_residual=st.booleans(), conv_bias=st.booleans()),
+    model=st.builds(Resnet, width=st.integers(1, 1024), layer2_residual=st.booleans(), conv_bias=st.booleans()),
     augmentation=st.builds(Augmentation, pad=st.integers(0, 8), cutout=st.integers(0, 32)),
     schedule=st.builds(
         Schedule,
@@ -77,9 +79,22 @@ def test_toml_out_and_in_again(recipe: Recipe) -> None:
         ("stop_at_target = 1", "stop_at_target: input should be a valid boolean, got 1"),
         ("target = 1.5", "target: input should be less than or equal to 1, got 1.5"),
         ("seed = -1", "seed: input should be greater than or equal to 0, got -1"),
-        ("dataset = 'cifar100'", "dataset: input should be 'cifar10' or 'synthetic', got 'cifar100'"),
+        ("dataset = ''", "dataset: string should have at least 1 character, got ''"),
+        ("[model]\nname = 'resnett'", "model: no such model; there are resnet, speednet and FILE.py:NAME, got {'name'"),
+        ("[model]\nname = 'speednet'\nwidth = 8", "model.width: no such field in a recipe, got 8"),
+        ("[optimizer]\nname = 'adamw'", "optimizer: no such optimizer; there are adam, sgd, muon and FILE.py:NAME"),
+        ("[optimizer]\nname = 'muon'\nbeta1 = 0.5", "optimizer.beta1: no such field in a recipe, got 0.5"),
+        ("image_sizes = [24, 33]", "image_sizes.1: input should be less than or equal to 32, got 33"),
+        (
+            "drop_last = true\nbatch_sizes = [8, 16]",
+            "drop_last: with several batch_sizes the epochs",
+        ),
+        ("base = 3", "base: the name of a recipe or a TOML file is needed, got 3"),
+        ("base = 'mine.toml'", "base: leads back to this file"),
+        ("epochs = -1\n[schedule]\nshape='cosine'", "epochs: input should be greater than or equal to 1, got -1"),
+        ("schedule = 3\nepochs = 2", "schedule: input should be an object, got 3"),
         ("limit_train = 0", "limit_train: input should be greater than or equal to 1, got 0"),
-        ("model = 3", "model: input should be an object, got 3"),
+        ("model = 3", "model: no such model; there are resnet, speednet and FILE.py:NAME, got 3"),
         ("[model]\nwidth = 0", "model.width: input should be greater than or equal to 1, got 0"),
         ("[model]\nwidht = 8", "model.widht: no such field in a recipe"),
         ("[augmentation]\npad = 9", "augmentation.pad: input should be less than or equal to 8, got 9"),
@@ -121,7 +136,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 def test_missing_fields_are_seeds(tmp_path: Path) -> None:
     (tmp_path / "short.toml").write_text("epochs = 6\n[model]\nwidth = 8\n")
     recipe = load_recipe(str(tmp_path / "short.toml"))
-    assert recipe == replace(load_recipe("seed"), epochs=6, model=Model(width=8))
+    schedule = replace(Schedule(), peak_epoch=1.25)  # which moves with the epochs, as that of --epochs
+    assert recipe == replace(load_recipe("seed"), epochs=6, model=Resnet(width=8), schedule=schedule)
 
 
 @pytest.mark.parametrize("text", ['"a\\nb" = 1', "\ufeffepochs = 6", f"dataset = '{'x' * 5000}'"])
@@ -148,3 +164,50 @@ def test_a_flag_that_is_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         tyro.cli(Recipe, args=["--schedule.max-lr", "x"])
     assert "Error parsing --schedule.max-lr: could not convert string to float: 'x'" in capsys.readouterr().err
+
+
+def test_a_file_with_a_base_says_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text("base = 'laptop'\nepochs = 4\n[augmentation]\npad = 2\n")
+    (tmp_path / "two.toml").write_text("base = 'one.toml'\n[schedule]\npeak_epoch = 3\n")
+    laptop = load_recipe("laptop")
+    one = replace(laptop.with_epochs(4), augmentation=replace(laptop.augmentation, pad=2))
+    assert load_recipe(str(tmp_path / "one.toml")) == one
+    assert one.schedule.peak_epoch == 1
+    assert load_recipe(str(tmp_path / "two.toml")).schedule.peak_epoch == 3
+
+
+def test_another_kind_begins_with_its_own_defaults(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("base = 'laptop'\n[model]\nname = 'speednet'\n[optimizer]\nname = 'muon'\n")
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    assert (recipe.model, recipe.optimizer) == (Speednet(), Muon())
+    assert recipe.schedule == Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=2.0)
+    back = merged(recipe, {"optimizer": {"name": "sgd"}})
+    assert (back.optimizer, back.schedule.max_lr) == (Sgd(), Schedule().max_lr)
+    given = merged(recipe, {"optimizer": {"name": "sgd"}, "schedule": {"max_lr": 0.3}})
+    assert given.schedule.max_lr == 0.3
+
+
+def test_code_of_ones_own_lies_beside_the_file(tmp_path: Path) -> None:
+    text = "[model]\nname = 'nets/net.py:Net'\nwidth = 8\n[augmentation]\nown = '/a/b.py:f'\n"
+    (tmp_path / "mine.toml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    assert recipe.model == OwnModel(f"{tmp_path}/nets/net.py:Net", {"width": 8})
+    assert recipe.augmentation.own == "/a/b.py:f"
+    assert merged(Recipe(), tomllib.loads(to_toml(recipe))) == recipe
+
+
+def test_a_name_that_is_nearly_one() -> None:
+    with pytest.raises(InputError, match=r"--recipe lptop: .*\(perhaps you meant laptop\)"):
+        load_recipe("lptop")
+
+
+def test_sizes_by_epoch_hold_on() -> None:
+    recipe = Recipe(batch_sizes=(8, 16), image_sizes=(24,))
+    assert [recipe.batch_size_of(epoch) for epoch in range(3)] == [8, 16, 16]
+    assert [recipe.image_size_of(epoch) for epoch in range(3)] == [24, 24, 24]
+    assert (Recipe().batch_size_of(5), Recipe().image_size_of(5)) == (512, 32)
+
+
+def test_the_documentation_is_that_of_the_fields() -> None:
+    assert (Path(__file__).parents[1] / "docs" / "recipe.md").read_text() == markdown()
+    assert all(said for _, _, said in documented())

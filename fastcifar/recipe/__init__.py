@@ -1,0 +1,202 @@
+"""The recipe: all that decides the result of a training run, as frozen dataclasses that are also the command line.
+
+Its tables are in `fastcifar.recipe.tables`, files of it in `fastcifar.recipe.files`; how it is executed (device,
+loader, precision, ...) is `fastcifar.execution`.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Self
+
+import tyro
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from fastcifar.errors import InputError, complaint
+from fastcifar.recipe.tables import (
+    KINDS,
+    STRICT,
+    Adam,
+    Augmentation,
+    Average,
+    Evaluation,
+    Fraction,
+    Model,
+    Muon,
+    Optimizer,
+    OwnModel,
+    OwnOptimizer,
+    Resnet,
+    Schedule,
+    Sgd,
+    Sha256,
+    Speednet,
+    kind_of,
+)
+
+__all__ = [
+    "DATASETS",
+    "KINDS",
+    "Adam",
+    "Augmentation",
+    "Average",
+    "Evaluation",
+    "Model",
+    "Muon",
+    "Optimizer",
+    "OwnModel",
+    "OwnOptimizer",
+    "Recipe",
+    "Resnet",
+    "Schedule",
+    "Sgd",
+    "Speednet",
+    "kind_of",
+    "merged",
+    "validated",
+]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the result of a training run. The defaults are the recipe `seed`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 24
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(ge=1)] = 512
+    """Images a step."""
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=1000)] = ()
+    """Images a step by epoch, the last one for all that follow; none: batch_size throughout."""
+    image_sizes: Annotated[tuple[Annotated[int, Field(ge=8, le=32)], ...], Field(max_length=1000)] = ()
+    """Side in pixels of the images trained on by epoch, the last one for all that follow; none: 32 throughout."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Decides the initial weights and every epoch's plan."""
+    target: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Test accuracy (0 to 1) whose time is measured."""
+    stop_at_target: bool = False
+    """End the run at the first epoch that reaches the target."""
+    label_smoothing: Fraction = 0.0
+    """Share of the label spread evenly over the classes in the training loss."""
+    drop_last: bool = False
+    """Leave out the last, short batch of an epoch."""
+    dataset: Annotated[str, Field(min_length=1, max_length=500), tyro.conf.arg(metavar="NAME|DIR")] = "cifar10"
+    """cifar10, cifar100, synthetic (made-up images), or a folder with train/ and test/ of a sub-folder a class."""
+    dataset_sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
+    """Of the images and labels; filled in when they are read, and they must have it where it is there already."""
+    limit_train: Annotated[int, Field(ge=1)] | None = None
+    """Train on the first N training images only."""
+    limit_test: Annotated[int, Field(ge=1)] | None = None
+    """Test on the first N test images only."""
+    model: tyro.conf.AvoidSubcommands[Model] = field(default_factory=Resnet)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    optimizer: tyro.conf.AvoidSubcommands[Optimizer] = field(default_factory=Adam)
+    schedule: Schedule = field(default_factory=Schedule)
+    average: Average = field(default_factory=Average)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def batch_size_of(self, epoch: int) -> int:
+        """Images a step in epoch `epoch`, from 0."""
+        return self.batch_sizes[min(epoch, len(self.batch_sizes) - 1)] if self.batch_sizes else self.batch_size
+
+    def image_size_of(self, epoch: int) -> int:
+        """Side in pixels of the images trained on in epoch `epoch`, from 0."""
+        return self.image_sizes[min(epoch, len(self.image_sizes) - 1)] if self.image_sizes else 32
+
+    def with_rates(self, *, min_lr: float, max_lr: float) -> Self:
+        """This recipe with other learning rates, those of a range test, say."""
+        return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))
+
+    def with_epochs(self, epochs: int) -> Self:
+        """This recipe over another number of epochs, its peak moved in proportion."""
+        if epochs == self.epochs:
+            return self  # to the bit: x * n / n is not always x
+        peak_epoch = self.schedule.peak_epoch * epochs / self.epochs
+        return replace(self, epochs=epochs, schedule=replace(self.schedule, peak_epoch=peak_epoch))
+
+    def with_optimizer(self, optimizer: Adam | Sgd | Muon | OwnOptimizer) -> Self:
+        """This recipe with another optimizer, the schedule's rates in proportion: the peak of one that brings its rates
+        is 1; that of one that takes the schedule's, where the old one brought its own, is `seed`'s."""
+        before = self.optimizer.brings_rates
+        new = replace(self, optimizer=optimizer)
+        if optimizer.brings_rates == before:
+            return new
+        peak = 1.0 if optimizer.brings_rates else Schedule().max_lr
+        return new.with_rates(min_lr=peak * (self.schedule.min_lr / self.schedule.max_lr), max_lr=peak)
+
+
+def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
+    """The recipe of nested `values` (as `dataclasses.asdict` or a TOML file gives them), checked.
+
+    Raises `InputError`, one line that is `prefix` and the field's name, at an unknown or mistyped field or a value out
+    of range.
+    """
+    values = {key: _gathered(key, value) if key in KINDS else value for key, value in values.items()}
+    try:
+        # By way of JSON because pydantic's strict mode takes no dict for a dataclass in Python mode.
+        recipe = _ADAPTER.validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        said = complaint(error).replace("unexpected keyword argument", "no such field in a recipe")
+        raise InputError(f"{prefix}{said}") from error
+    schedule = recipe.schedule
+    for wrong, said in (
+        (
+            schedule.peak_epoch > recipe.epochs,
+            f"schedule.peak_epoch: {schedule.peak_epoch:g} is past the end of {recipe.epochs} epochs",
+        ),
+        (
+            schedule.min_lr > schedule.max_lr,
+            f"schedule.min_lr: {schedule.min_lr:g} is above max_lr {schedule.max_lr:g}",
+        ),
+        (
+            recipe.drop_last and len(set(recipe.batch_sizes)) > 1,
+            "drop_last: with several batch_sizes the epochs would have unequal numbers of images",
+        ),
+    ):
+        if wrong:
+            raise InputError(f"{prefix}{said}")
+    return recipe
+
+
+def _gathered(table: str, values: Any) -> Any:
+    """Of one's own, the keys that are none of ours, which are its arguments, below `arguments`."""
+    if not isinstance(values, dict) or kind_of(table, values) != "own":
+        return values
+    ours = {one.name for one in fields(OwnModel)}
+    extra = {key: value for key, value in values.items() if key not in ours}
+    if not extra:
+        return values
+    arguments = values.get("arguments", {})
+    return {key: value for key, value in values.items() if key in ours} | {"arguments": {**arguments, **extra}}
+
+
+DATASETS = ("cifar10", "cifar100", "synthetic")
+"""The data sets that have names; any other is a folder."""
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
+    """`base` with nested `changes`, checked: what a TOML file, or a command line, says of a recipe.
+
+    A table of another kind than the base's begins with the defaults of its kind. The peak moves with `epochs`, and the
+    rates with the optimizer (`Recipe.with_optimizer`), unless they are among the changes. Raises `InputError`.
+    """
+    values = asdict(base)
+    for key, change in changes.items():
+        table = values.get(key)
+        if isinstance(change, dict) and isinstance(table, dict):
+            name = change.get("name", table.get("name"))
+            changed = _gathered(key, {**change, "name": name}) if key in KINDS else change
+            values[key] = {**table, **changed} if name == table.get("name") else changed
+        else:
+            values[key] = change
+    schedule = changes.get("schedule", {})
+    if not isinstance(schedule, dict):
+        return validated(values, prefix)  # which says what it is
+    if "optimizer" in changes and "max_lr" not in schedule:
+        optimizer = validated({"optimizer": values["optimizer"]}, prefix).optimizer
+        values["schedule"] = asdict(base.with_optimizer(optimizer).schedule) | schedule
+    if "epochs" in changes and "peak_epoch" not in schedule:
+        epochs = validated({"epochs": values["epochs"], "schedule": {"peak_epoch": 0}}, prefix).epochs
+        values["schedule"]["peak_epoch"] = base.with_epochs(epochs).schedule.peak_epoch
+    return validated(values, prefix)

@@ -1,0 +1,33 @@
+"""Recipes of earlier formats: records of versions 1 and 2, and run.json of format 1, in the recipe's present fields.
+
+What stands here is what was so before, written out, and stays as it is whatever today's defaults become.
+"""
+
+import copy
+from typing import Any
+
+# There was one network, one optimizer, no average of weights, and a test was one plain answer to each image.
+_NAMES = {"model": "resnet", "optimizer": "adam"}
+_FIELDS: dict[str, Any] = {
+    "batch_sizes": [],
+    "image_sizes": [],
+    "dataset_sha256": None,
+    "average": {"name": "none", "decay": 0.95, "every": 5, "ramp": 3.0},
+    "evaluation": {"tta": "none", "weights": "average"},
+}
+_AUGMENTATION = {"brightness": 0.0, "contrast": 0.0, "own": None, "own_sha256": None}
+
+
+def with_kinds(values: Any) -> Any:
+    """A recipe's JSON from before its networks and optimizers had names, with what has come since.
+
+    Nothing is changed in place, and what stands there stays. Nobody has checked the values yet: what is not as it
+    should be is passed on.
+    """
+    if not isinstance(values, dict):
+        return values
+    tables = {table: {"name": name} for table, name in _NAMES.items()} | {"augmentation": _AUGMENTATION}
+    filled = {
+        table: {**fields, **values[table]} for table, fields in tables.items() if isinstance(values.get(table), dict)
+    }
+    return copy.deepcopy({**_FIELDS, **values, **filled})
