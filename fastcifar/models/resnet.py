@@ -5,9 +5,10 @@ residual block in layers 1 and 3 (6,575,370 parameters at width 64), and in laye
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastcifar.recipe import Model
+from fastcifar.recipe import Resnet
 
 
 class ConvBlock(nn.Sequential):
@@ -42,17 +43,25 @@ class Layer(nn.Sequential):
             self.residual = Residual(channels_out, bias=bias)
 
 
-class ResNet(nn.Module):
-    """Images (B, 3, 32, 32), normalised, to logits (B, classes)."""
+class GlobalMaxPool(nn.Module):
+    """Feature maps (B, C, H, W) to the largest value of each, (B, C, 1, 1)."""
 
-    def __init__(self, config: Model, classes: int = 10) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        # Not amax, which shares a gradient among equal values: the first has it all, as with MaxPool 4 of 4x4.
+        return F.max_pool2d(x, x.shape[2:])
+
+
+class ResNet(nn.Module):
+    """Images (B, 3, H, W), normalised, H and W at least 8, to logits (B, classes)."""
+
+    def __init__(self, config: Resnet, classes: int = 10) -> None:
         super().__init__()
         width, bias = config.width, config.conv_bias
         self.prep = ConvBlock(3, width, bias=bias)
         self.layer1 = Layer(width, 2 * width, residual=True, bias=bias)
         self.layer2 = Layer(2 * width, 4 * width, residual=config.layer2_residual, bias=bias)
         self.layer3 = Layer(4 * width, 8 * width, residual=True, bias=bias)
-        self.pool = nn.MaxPool2d(4)
+        self.pool = GlobalMaxPool()
         self.head = nn.Linear(8 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -62,5 +71,5 @@ class ResNet(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
-        """Class probabilities (B, classes) of normalised images (B, 3, 32, 32): the softmax of the logits."""
+        """Class probabilities (B, classes) of normalised images (B, 3, H, W): the softmax of the logits."""
         return self(images).softmax(dim=1)

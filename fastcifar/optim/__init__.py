@@ -1,34 +1,85 @@
 """Optimizers and the schedule of their learning rates: `make` gives those that a recipe names."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from fastcifar.errors import InputError
 from fastcifar.optim.adam import adam
-from fastcifar.recipe import Recipe
+from fastcifar.optim.muon import muon
+from fastcifar.optim.sgd import sgd
+from fastcifar.own import OptimizerFactory, called
+from fastcifar.recipe import Adam, Muon, OwnOptimizer, Recipe, Sgd
 
 
-def make(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """The recipe's optimizers over the parameters of `network`. The only place that names an optimizer.
+def make(
+    network: nn.Module, recipe: Recipe, own: OptimizerFactory | None = None, *, compile: bool = True
+) -> list[torch.optim.Optimizer]:
+    """The recipe's optimizers over the parameters of `network`; `own` is the code of one that does not ship.
 
-    A group's rate is its initial one where the schedule is at its peak: see `set_rates`.
+    `compile`: what gains by torch.compile may use it.
+    A group's rate is its initial one times the schedule's: see `set_rates`. Raises `InputError` where `own` gives no
+    optimizers, or leaves out a parameter.
     """
-    optimizers = [adam(network, recipe.optimizer, max_lr=recipe.schedule.max_lr)]
+    match recipe.optimizer:
+        case Adam() as config:
+            optimizers = adam(network, config)
+        case Sgd() as config:
+            optimizers = sgd(network, config)
+        case Muon() as config:
+            optimizers = muon(network, config, compile=compile)
+        case OwnOptimizer(name=name):
+            if own is None:
+                raise InputError(f"{name}: an optimizer of somebody's own, whose code is needed")
+            optimizers = _checked(called(name, lambda: own(network)), network, name)
     for group in groups(optimizers):
         group["initial_lr"] = group["lr"]
     return optimizers
 
 
-def groups(optimizers: Sequence[torch.optim.Optimizer]) -> Iterable[dict]:
+def groups(optimizers: Sequence[torch.optim.Optimizer]) -> Iterable[dict[str, Any]]:
     """The parameter groups of all of them."""
     return (group for optimizer in optimizers for group in optimizer.param_groups)
 
 
-def set_rates(optimizers: Sequence[torch.optim.Optimizer], rate: float, max_lr: float) -> None:
-    """Give every group the learning rate that `rate` of the schedule is to it: its initial one at `max_lr`.
+def set_rates(
+    optimizers: Sequence[torch.optim.Optimizer], rate: float, *, epoch: float = 0.0, peak: float | None = None
+) -> None:
+    """Give every group its initial learning rate times `rate`, the schedule's.
 
-    A group whose initial rate is max_lr gets `rate` to the bit.
+    A group with a value "epochs" has a schedule of its own, which falls linearly to 0 over so many from `peak` times
+    its initial rate; `epoch` is how many have passed, with a fraction.
     """
     for group in groups(optimizers):
-        group["lr"] = rate * (group["initial_lr"] / max_lr)
+        factor, last = rate, group.get("epochs")
+        if last is not None:
+            factor = (rate if peak is None else peak) * (max(0.0, 1 - epoch / last) if last else 0.0)
+        group["lr"] = factor * group["initial_lr"]
+
+
+def _checked(made: Any, network: nn.Module, name: str) -> list[torch.optim.Optimizer]:
+    """What a person's own code made, as a list of optimizers that hold each trained parameter once."""
+    optimizers = [made] if isinstance(made, torch.optim.Optimizer) else made
+    try:
+        optimizers = list(optimizers)
+    except TypeError:
+        optimizers = [made]
+    for one in optimizers:
+        if not isinstance(one, torch.optim.Optimizer):
+            raise InputError(f"{name}: gives a {type(one).__name__}, not a torch.optim.Optimizer, or several")
+    held = [id(parameter) for group in groups(optimizers) for parameter in group["params"]]
+    trained = {id(parameter): named for named, parameter in network.named_parameters() if parameter.requires_grad}
+    missing = [named for key, named in trained.items() if key not in held]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(
+            f"{name}: misses the parameters {', '.join(missing[:3])}{more}; requires_grad = False freezes one"
+        )
+    twice = [trained.get(key, "of another network") for key in held if held.count(key) > 1 or key not in trained]
+    if twice:
+        raise InputError(f"{name}: holds the parameter {twice[0]} twice, or of a network that is not trained")
+    if any(isinstance(group["lr"], torch.Tensor) for group in groups(optimizers)):
+        raise InputError(f"{name}: a rate is a tensor; a number is needed")
+    return optimizers

@@ -1,19 +1,20 @@
 """The one-cycle learning rate, as a function of the step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastcifar.recipe import Schedule
 
 
-def one_cycle(schedule: Schedule, *, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
+def one_cycle(schedule: Schedule, steps: Sequence[int]) -> Callable[[int], float]:
     """The learning rate of step k, from 0: min_lr, up to max_lr at the last step of `peak_epoch`, min_lr at the last.
 
-    No annihilation phase below min_lr. The same numbers, to the bit, as torch's OneCycleLR, which keeps a state of its
-    own and divides by zero at a rise of a single step; such a rise is left out, and a cycle of one step is its peak.
+    `steps` are how many each epoch has. No annihilation phase below min_lr. The same numbers, to the bit, as torch's
+    OneCycleLR, which keeps a state of its own and divides by zero at a rise of a single step; such a rise is left out,
+    and a cycle of one step is its peak.
     """
-    last = epochs * steps_per_epoch - 1
-    share = schedule.peak_epoch / epochs  # of the cycle: its rise
+    last = sum(steps) - 1
+    share = _share(schedule.peak_epoch, steps)  # of the cycle: its rise
     if last == 0 or round(share * (last + 1), 6) == 1:
         share = 0.0
     peak = float(share * (last + 1)) - 1  # the step of the highest rate; -1 without a rise
@@ -30,6 +31,15 @@ def one_cycle(schedule: Schedule, *, epochs: int, steps_per_epoch: int) -> Calla
         return between(high, low, (step - peak) / (last - peak))
 
     return rate
+
+
+def _share(epochs: float, steps: Sequence[int]) -> float:
+    """Of all steps, those in the first so many epochs."""
+    if len(set(steps)) == 1:
+        return epochs / len(steps)
+    whole = int(epochs)
+    part = (epochs - whole) * steps[whole] if whole < len(steps) else 0.0
+    return (sum(steps[:whole]) + part) / sum(steps)
 
 
 def _linear(start: float, end: float, share: float) -> float:

@@ -9,11 +9,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from fastcifar.optim import set_rates
 from fastcifar.optim.schedule import one_cycle
-from fastcifar.recipe import Schedule, load_recipe
+from fastcifar.recipe import Schedule
+from fastcifar.recipe.files import load_recipe
 
 
 def rates(schedule: Schedule, epochs: int, steps_per_epoch: int) -> list[float]:
-    rate = one_cycle(schedule, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    rate = one_cycle(schedule, [steps_per_epoch] * epochs)
     return [rate(step) for step in range(epochs * steps_per_epoch)]
 
 
@@ -77,15 +78,36 @@ def test_the_shipped_cycles_are_torchs_to_the_bit(name: str) -> None:
     assert rates(recipe.schedule, recipe.epochs, steps) == by_torch(recipe.schedule, recipe.epochs, steps)
 
 
-def test_groups_keep_their_proportion() -> None:
-    """A group whose initial rate is max_lr gets the schedule's numbers to the bit; another one's scale with it."""
+def test_a_group_has_its_initial_rate_times_the_schedules() -> None:
+    """One that begins with 1 has the schedule's numbers to the bit; others go along in proportion."""
     weights = [torch.zeros(1, requires_grad=True) for _ in range(2)]
-    optimizer = torch.optim.SGD([{"params": weights[:1], "lr": 0.3}, {"params": weights[1:], "lr": 0.1}])
+    optimizer = torch.optim.SGD([{"params": weights[:1], "lr": 1.0}, {"params": weights[1:], "lr": 0.1}])
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    set_rates([optimizer], 0.017, max_lr=0.3)
+    set_rates([optimizer], 0.017)
     assert optimizer.param_groups[0]["lr"] == 0.017
-    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.017 / 3)
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.0017)
+
+
+def test_a_group_of_the_first_epochs_falls_linearly_to_0() -> None:
+    weights = [torch.zeros(1, requires_grad=True)]
+    optimizer = torch.optim.SGD([{"params": weights, "lr": 2.0, "epochs": 3.0}])
+    optimizer.param_groups[0]["initial_lr"] = 2.0
+    found = []
+    for epoch in (0, 1, 1.5, 3, 4):
+        set_rates([optimizer], 0.1, epoch=epoch, peak=0.5)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == pytest.approx([1.0, 2 / 3, 0.5, 0, 0])
+
+
+def test_epochs_of_unequal_length() -> None:
+    """The peak is at the end of its epoch, wherever that is among the steps."""
+    rate = one_cycle(Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=2), [10, 5, 5])
+    lr = [rate(step) for step in range(20)]
+    assert int(np.argmax(lr)) == 14
+    assert (lr[14], lr[19]) == (pytest.approx(1), pytest.approx(0))
+    half = one_cycle(Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=1.4), [10, 5, 5])
+    assert int(np.argmax([half(step) for step in range(20)])) == 11
 
 
 def test_a_cycle_of_one_step_is_its_peak() -> None:

@@ -1,0 +1,124 @@
+"""The network of the CIFAR-10 speedruns: a frozen whitening, groups of convolutions, max pooling, one linear layer.
+
+After airbench94_muon.py (Keller Jordan; "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, arXiv 2404.00498),
+which descends from hlb-CIFAR10 (Tysam Balsam): with the defaults it is that network, of 1,971,352 trained parameters.
+Three convolutions a group and `residual` are airbench96's.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from fastcifar.errors import InputError
+from fastcifar.models.resnet import GlobalMaxPool
+from fastcifar.recipe import Speednet
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "silu": nn.SiLU, "relu": nn.ReLU}
+PATCH = 2  # side of the patches that are whitened
+PATCH_VALUES = 3 * PATCH**2
+
+
+class Conv(nn.Conv2d):
+    """Conv 3x3 (stride 1, padding 1) without bias, whose first filters pass the channels on; the rest are random."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1, bias=False)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        with torch.no_grad():
+            nn.init.dirac_(self.weight[: self.in_channels])
+
+
+class Block(nn.Module):
+    """Conv 3x3 -> [MaxPool 2] -> BatchNorm, of which the shift alone is trained -> [+ shortcut] -> activation."""
+
+    def __init__(self, channels_in: int, channels_out: int, config: Speednet, *, pool: bool) -> None:
+        super().__init__()
+        self.conv = Conv(channels_in, channels_out)
+        self.pool = nn.MaxPool2d(2) if pool else None
+        self.norm = nn.BatchNorm2d(channels_out, eps=config.norm_eps, momentum=config.norm_momentum)
+        self.norm.weight.requires_grad_(False)
+        self.activation = ACTIVATIONS[config.activation]()
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        x = self.conv(x)
+        if self.pool is not None:
+            x = self.pool(x)
+        x = self.norm(x)
+        return self.activation(x if shortcut is None else x + shortcut)
+
+
+class Group(nn.Sequential):
+    """`depth` blocks, the first of them pooled; its output is added in the last one if `residual`."""
+
+    def __init__(self, channels_in: int, channels_out: int, config: Speednet) -> None:
+        super().__init__(
+            Block(channels_in, channels_out, config, pool=True),
+            *(Block(channels_out, channels_out, config, pool=False) for _ in range(config.depth - 1)),
+        )
+        self.residual = config.residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = None
+        for number, block in enumerate(self, 1):
+            x = block(x, shortcut if number == len(self) else None)
+            if self.residual and shortcut is None:
+                shortcut = x
+        return x
+
+
+class SpeedNet(nn.Module):
+    """Normalised images (B, 3, H, W), H and W at least `smallest_side`, to logits (B, classes).
+
+    `trained_epochs`: the parameters that are trained for the first so many epochs only, by name.
+    """
+
+    def __init__(self, config: Speednet, classes: int = 10) -> None:
+        super().__init__()
+        self.whiten_eps = config.whiten_eps
+        self.whiten = nn.Conv2d(3, 2 * PATCH_VALUES, PATCH)
+        self.whiten.weight.requires_grad_(False)
+        self.whiten.bias.requires_grad_(config.whiten_bias_epochs > 0)  # type: ignore[union-attr]
+        self.trained_epochs: dict[str, float] = {"whiten.bias": config.whiten_bias_epochs}
+        self.activation = ACTIVATIONS[config.activation]()
+        channels = (2 * PATCH_VALUES, *config.widths)
+        self.groups = nn.Sequential(*(Group(*pair, config) for pair in zip(channels, config.widths, strict=False)))
+        self.smallest_side = PATCH - 1 + 2 ** len(config.widths)
+        self.pool = GlobalMaxPool()
+        self.head = nn.Linear(channels[-1], classes, bias=False)
+        with torch.no_grad():
+            self.head.weight.div_(self.head.weight.std())
+        self.head_scale = config.head_scale or 1 / channels[-1]
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor) -> None:
+        """Set the whitening to what makes the 2x2 patches of `images` (n, 3, H, W), normalised, uncorrelated.
+
+        The filters are the eigenvectors of the patches' second moments (their mean is not subtracted), each over
+        sqrt(its eigenvalue + `whiten_eps`), the smallest first, and after them their negatives. Equal images give equal
+        filters on one machine. They are written into the present tensor, whose address CUDA graphs hold.
+        """
+        patches = images.float().unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # (n, 3, H - 1, W - 1, PATCH, PATCH)
+        patches = patches.permute(0, 1, 4, 5, 2, 3).reshape(len(images), PATCH_VALUES, -1)
+        # By image, since one product of so few rows and millions of columns would leave a GPU idle.
+        moments = (patches @ patches.mT).mean(dim=0) / patches.shape[2]
+        # The upper triangle, as airbench has it, for that decides the eigenvectors' signs.
+        eigenvalues, eigenvectors = torch.linalg.eigh(moments, UPLO="U")
+        # An eigenvalue of 0 may come out below it.
+        filters = (eigenvectors / (eigenvalues.clamp(min=0) + self.whiten_eps).sqrt()).mT
+        self.whiten.weight.copy_(torch.cat((filters, -filters)).view_as(self.whiten.weight))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if min(images.shape[2:]) < self.smallest_side:
+            raise InputError(
+                f"model.widths: {len(self.groups)} groups pool an image of {images.shape[2]}x{images.shape[3]} to "
+                f"nothing; images of at least {self.smallest_side} pixels a side are needed, or fewer groups"
+            )
+        x = self.activation(self.whiten(images))
+        x = self.pool(self.groups(x)).flatten(1)
+        return self.head(x) * self.head_scale
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """Class probabilities (B, classes) of normalised images (B, 3, H, W): the softmax of the logits."""
+        return self(images).softmax(dim=1)

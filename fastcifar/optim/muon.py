@@ -1,0 +1,182 @@
+"""Muon: momentum whose update, as a matrix, is orthogonalised by a Newton-Schulz iteration.
+
+After airbench94_muon.py (Keller Jordan, 2024), whose weights are scaled to a fixed norm before each step as well.
+torch.optim.Muon takes matrices only, one at a time, keeps a mean of the gradients where this keeps a sum, and knows
+nothing of those norms.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastcifar.execution import compiler
+from fastcifar.optim.groups import Named, kinds, param_groups
+from fastcifar.recipe import Muon as Config
+
+# Of the quintic a x + b x^3 + c x^5: steep at 0, so that few steps take every singular value to somewhere around 1.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def muon(network: nn.Module, config: Config, *, compile: bool = True) -> list[torch.optim.Optimizer]:
+    """Muon for the weights, SGD or Adam for biases, norms and head, each where the network has any.
+
+    The rates are those of `config`, which the schedule multiplies. `compile`: whether Newton-Schulz may be compiled.
+    """
+    of = kinds(network)
+    optimizers: list[torch.optim.Optimizer] = []
+    if of.weights:
+        optimizers.append(
+            Muon(
+                param_groups(network, of.weights),
+                lr=config.lr,
+                momentum=config.momentum,
+                newton_schulz_steps=config.newton_schulz_steps,
+                normalise_weights=config.normalise_weights,
+                compile=compile,
+            )
+        )
+
+    def at(lr: float, named: Named) -> list[dict[str, Any]]:
+        # The recipe's decay is what a step takes away at full rate; torch multiplies its own by the rate.
+        return param_groups(network, named, lr=lr, weight_decay=config.weight_decay / lr if lr else 0.0)
+
+    rest = [*at(config.bias_lr, of.biases + of.norms), *at(config.head_lr, of.head)]
+    momentum = config.rest_momentum
+    if rest and config.rest == "adam":
+        optimizers.append(torch.optim.AdamW(rest, betas=(momentum, 0.999), fused=True))
+    elif rest:
+        optimizers.append(torch.optim.SGD(rest, lr=1.0, momentum=momentum, nesterov=momentum > 0, fused=True))
+    return optimizers
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon over parameters of two dimensions or more, each as the matrix (first dimension, all others).
+
+    A step: buffer = momentum * buffer + gradient; the weights are scaled to the norm sqrt(first dimension), if asked
+    for; and lr times the orthogonalised (gradient + momentum * buffer) is taken from them. It never waits for a GPU.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        newton_schulz_steps: int,
+        normalise_weights: bool,
+        compile: bool = True,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "newton_schulz_steps": newton_schulz_steps,
+            "normalise_weights": normalise_weights,
+        }
+        super().__init__(params, defaults)
+        self._compile = compile
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient; `closure` is called before, with gradients on, for the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if parameters := [one for one in group["params"] if one.grad is not None]:
+                self._update(parameters, group)
+        return loss
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        momentum = group["momentum"]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        buffers = [self._buffer(parameter) for parameter in parameters]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, gradients)
+        updates: Sequence[Tensor] = torch._foreach_add(gradients, buffers, alpha=momentum)
+        if group["normalise_weights"]:
+            norms = torch._foreach_norm(parameters)
+            torch._foreach_clamp_min_(norms, 1e-30)  # what is all zeros stays so
+            torch._foreach_div_(norms, [sqrt(len(parameter)) for parameter in parameters])
+            torch._foreach_div_(parameters, norms)
+        matrices = [_matrix(update, like=one) for update, one in zip(updates, parameters, strict=True)]
+        # On a CPU the compiled function was no faster: nearly all of the time goes into the matrix products.
+        function = _compiled() if self._compile and matrices[0].is_cuda else orthogonalised
+        matrices = function(matrices, group["newton_schulz_steps"], _half(matrices[0].device))
+        updates = [_unflattened(matrix, like=one) for matrix, one in zip(matrices, parameters, strict=True)]
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+
+    def _buffer(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]
+
+
+def orthogonalised(matrices: Sequence[Tensor], steps: int, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
+    """Each of `matrices` (rows, columns) after `steps` of Newton-Schulz, in `dtype`: see `newton_schulz`.
+
+    Those of one shape are iterated together. To pad the others to a common shape costs more than it saves: airbench94's
+    64 x 216 next to its 64 x 576 gained nothing, and all six as 256 x 2304 took nearly twice the time.
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for place, matrix in enumerate(matrices):
+        by_shape.setdefault(tuple(matrix.shape), []).append(place)
+    results = list(matrices)
+    for places in by_shape.values():
+        stack = newton_schulz(torch.stack([matrices[place] for place in places]), steps, dtype)
+        for place, result in zip(places, stack.unbind(), strict=True):
+            results[place] = result
+    return results
+
+
+def newton_schulz(stack: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
+    """Matrices (n, rows, columns) with their singular values taken to about 1, in `dtype`, which a result has too.
+
+    After five steps those that were above a hundredth of the Frobenius norm are 0.68 to 1.14, to bfloat16's rounding;
+    after fewer the small ones are still on their way. A matrix of zeros stays one.
+    """
+    a, b, c = COEFFICIENTS
+    norms = torch.linalg.vector_norm(stack, dim=(1, 2), keepdim=True)
+    x = (stack / (norms + 1e-7)).to(dtype)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x  # the product with its transpose is then the smaller of the two
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+@cache
+def _half(device: torch.device) -> torch.dtype:
+    """The precision of Newton-Schulz: bfloat16, or float16 on a GPU that only emulates it."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16  # nothing leaves its range: norms are at most 1 at first, singular values below 1.3 then
+    return torch.bfloat16
+
+
+@cache
+def _compiled() -> Callable[[Sequence[Tensor], int, torch.dtype], list[Tensor]]:
+    """`orthogonalised` as one compiled graph, without the rate, which changes; itself where there is no compiler."""
+    return torch.compile(orthogonalised, fullgraph=True, dynamic=False) if compiler() else orthogonalised
+
+
+def _matrix(update: Tensor, *, like: Tensor) -> Tensor:
+    """`update` (rows, ...) as (rows, columns), the columns as they lie in `like`: no copy where both lie alike."""
+    return update.permute(0, *_inner(like)).flatten(1)
+
+
+def _unflattened(matrix: Tensor, *, like: Tensor) -> Tensor:
+    """Back from `_matrix`, in the shape of `like`."""
+    inner = _inner(like)
+    tensor = matrix.unflatten(1, [like.shape[dimension] for dimension in inner])
+    return tensor.permute(0, *(1 + inner.index(dimension) for dimension in range(1, like.ndim)))
+
+
+def _inner(tensor: Tensor) -> list[int]:
+    """All dimensions but the first, in the order of memory: 2, 3, 1 of a channels_last convolution."""
+    return [dimension for dimension in tensor.dim_order() if dimension]

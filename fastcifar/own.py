@@ -1,0 +1,256 @@
+"""Networks, optimizers and augmentations of one's own: what they have to be, and how those that a recipe names are
+found, read and kept.
+
+Nothing here is run that a person did not name: a file of their own by a recipe or a flag, or, with `trust_code`, the
+copy of one that came with a run.
+"""
+
+import builtins
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+import sysconfig
+import textwrap
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from fastcifar.errors import InputError
+from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+LARGEST = 2**20  # bytes of a file of one's own
+PARTS = ("model", "optimizer", "augmentation")
+
+
+class NetworkFactory(Protocol):
+    """Makes a network that maps normalised images (B, 3, H, W) to logits (B, classes).
+
+    A network may have `prepare(images)`, which is given normalised training images (n, 3, 32, 32) once its weights are
+    drawn, and `trained_epochs`, a mapping of parameters' names to the epochs after which they are left as they are.
+    """
+
+    def __call__(self, classes: int, /, **arguments: Any) -> "nn.Module": ...
+
+
+class OptimizerFactory(Protocol):
+    """Makes the torch optimizers of a network, which together hold each of its trained parameters once.
+
+    The schedule multiplies the rate that each group begins with; a group with a value "epochs" falls linearly to 0 over
+    as many.
+    """
+
+    def __call__(
+        self, network: "nn.Module", /, **arguments: Any
+    ) -> "torch.optim.Optimizer | Iterable[torch.optim.Optimizer]": ...
+
+
+class AugmentationFunction(Protocol):
+    """Maps a batch (B, 3, 32, 32), normalised and transformed by the loader, to one of equal shape, dtype and device.
+
+    `generator` is on the batch's device, and seeded by the run's seed, the epoch and the batch.
+    """
+
+    def __call__(self, images: "Tensor", generator: "torch.Generator", /) -> "Tensor": ...
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """What of a person's own a recipe is trained with, and the text of the files by name.
+
+    `unknown` are the parts whose source could not be had: such a run can be made, but not kept as a record.
+    """
+
+    model: NetworkFactory | None = None
+    optimizer: OptimizerFactory | None = None
+    augmentation: AugmentationFunction | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+
+    def require_sources(self) -> None:
+        """Raises `InputError` where a record would lack a part of what was trained."""
+        if self.unknown:
+            raise InputError(f"{self.unknown[0]}: its source cannot be had, so there is no record; put it into a file")
+
+
+def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[Recipe, OwnCode]:
+    """The code of one's own that `recipe` names, read from its files, and the recipe with their names and sha256 alone.
+
+    `callables` are given in place of what the recipe names: "model", "optimizer", "augmentation". Raises `InputError`,
+    one line that names the file, where one is not there, cannot be imported, lacks the name, or has another sha256 than
+    the recipe says.
+    """
+    found: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    unknown: list[str] = []
+    given = {part: one for part, one in (callables or {}).items() if one is not None}
+    for part in PARTS:
+        if part in given:
+            bare, arguments = _taken_apart(_callable(part, given[part]))
+            found[part] = bare
+            name, text = _source(bare)
+            if text is None:
+                unknown.append(f"{part} {name}")
+            recipe = _with_name(recipe, part, name, None if text is None else digest(text), arguments=arguments)
+        elif named := _named(recipe, part):
+            file, _, attribute = named.partition(":")
+            if not file.endswith(".py"):
+                raise InputError(f"{named}: not FILE.py:NAME")
+            text = read_source(Path(file))
+            wanted = _sha256(recipe, part)
+            if wanted and wanted != digest(text):
+                raise InputError(f"{file}: is not the file of the recipe: its sha256 is {digest(text)}, not {wanted}")
+            found[part] = from_source(text, Path(file), attribute)
+            name = f"{Path(file).name}:{attribute}"
+            recipe = _with_name(recipe, part, name, digest(text))
+        else:
+            continue
+        if text is not None and sources.setdefault(file_of(name), text) != text:
+            raise InputError(f"{file_of(name)}: two different files of this name; rename one")
+    for part in ("model", "optimizer"):
+        if keywords := getattr(getattr(recipe, part), "arguments", {}):
+            found[part] = partial(found[part], **keywords)
+    return recipe, OwnCode(**found, sources=sources, unknown=tuple(unknown))
+
+
+def own_files(recipe: Recipe) -> dict[str, str | None]:
+    """The files of one's own that a recipe names, with the sha256 it has of each."""
+    return {file_of(named): _sha256(recipe, part) for part in PARTS if (named := _named(recipe, part))}
+
+
+def file_of(name: str) -> str:
+    """The file of FILE.py:NAME."""
+    return name.partition(":")[0]
+
+
+def digest(text: str) -> str:
+    """sha256 of a source, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_source(file: Path) -> str:
+    """The text of a Python file. Raises `InputError`."""
+    try:
+        if file.stat().st_size > LARGEST:
+            raise InputError(f"{file}: more than a mebibyte of Python")
+        return file.read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not a text in UTF-8: {error}") from error
+
+
+def from_source(text: str, file: Path, name: str) -> Any:
+    """What `name` is in a module made of `text`, whose file is, or was, `file`. Raises `InputError`."""
+    module_name = f"fastcifar_own_{file.stem}_{digest(text)[:12]}"
+    module = sys.modules.get(module_name)
+    if module is None:
+        spec = importlib.util.spec_from_loader(module_name, loader=None, origin=str(file))
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        module.__file__ = str(file)
+        sys.modules[module_name] = module  # dataclasses look for their module there
+        try:
+            exec(compile(text, str(file), "exec"), module.__dict__)
+        except BaseException as error:
+            del sys.modules[module_name]
+            if not isinstance(error, Exception | SystemExit):
+                raise
+            raise InputError(f"{file}: cannot be imported: {said(error, file)}") from error
+    target: Any = module
+    for part in name.split("."):
+        if not hasattr(target, part):
+            similar = difflib.get_close_matches(part, [one for one in vars(target) if one not in vars(builtins)], n=1)
+            hint = f" (perhaps you meant {similar[0]})" if similar else ""
+            raise InputError(f"{file}: there is no {name} in it{hint}")
+        target = getattr(target, part)
+    return _callable(f"{file}: {name}", target)
+
+
+def said(error: BaseException, file: Path | str | None = None) -> str:
+    """An error of a person's own code as one line, with the last line of `file` that it came through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    place = f" (line {line})" if line else ""
+    return f"{type(error).__name__}{f': {text[:300]}' if text else ''}{place}"
+
+
+T = TypeVar("T")
+
+
+def called(what: str, call: Callable[[], T]) -> T:
+    """What `call`, code of a person's own, gives; an error of its own becomes an `InputError` beginning with `what`."""
+    try:
+        return call()
+    except InputError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        installed = (str(Path(__file__).parent), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
+        theirs = [frame.filename for frame in frames if not frame.filename.startswith(installed)]
+        raise InputError(f"{what}: {said(error, theirs[-1] if theirs else None)}") from error
+
+
+def _callable(what: str, value: Any) -> Any:
+    if not callable(value):
+        raise InputError(f"{what}: a class or a function is needed, not {type(value).__name__}")
+    if not isinstance(value, type) and hasattr(value, "state_dict"):
+        raise InputError(f"{what}: what makes a {type(value).__name__} is needed, since each run has one of its own")
+    return value
+
+
+def _taken_apart(value: Any) -> tuple[Any, dict[str, Any]]:
+    """A `functools.partial` whose arguments a recipe can hold, as the callable in it and them."""
+    if isinstance(value, partial) and not value.args:
+        plain = all(isinstance(one, bool | int | float | str) for one in value.keywords.values())
+        if plain:
+            return value.func, dict(value.keywords)
+    return value, {}
+
+
+def _source(value: Any) -> tuple[str, str | None]:
+    """FILE.py:NAME of a callable, and the text of its file; of what was typed in, its own; None where there is none."""
+    name = re.sub(r"[\x00-\x1f]", "?", getattr(value, "__qualname__", None) or type(value).__name__)
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    file = getattr(module, "__file__", None)
+    if isinstance(value, partial):
+        return f"python:{name}", None  # its arguments are in no source
+    if file and Path(file).is_file():
+        return f"{Path(file).name}:{name}", read_source(Path(file))
+    try:
+        text = inspect.getsource(value)
+    except (OSError, TypeError):
+        return f"python:{name}", None
+    return f"notebook.py:{name}", textwrap.dedent(text)
+
+
+def _named(recipe: Recipe, part: str) -> str | None:
+    """FILE.py:NAME of a part that is one's own."""
+    if part == "augmentation":
+        return recipe.augmentation.own
+    table = recipe.model if part == "model" else recipe.optimizer
+    return table.name if isinstance(table, OwnModel | OwnOptimizer) else None
+
+
+def _sha256(recipe: Recipe, part: str) -> str | None:
+    return recipe.augmentation.own_sha256 if part == "augmentation" else getattr(recipe, part).sha256
+
+
+def _with_name(recipe: Recipe, part: str, name: str, sha256: str | None, **more: Any) -> Recipe:
+    if part == "augmentation":
+        return replace(recipe, augmentation=replace(recipe.augmentation, own=name, own_sha256=sha256))
+    kind = OwnModel if part == "model" else OwnOptimizer
+    table = getattr(recipe, part)
+    arguments = more.get("arguments", getattr(table, "arguments", {}))
+    made = kind(name=name, arguments=arguments, sha256=sha256)
+    return replace(recipe, model=made) if isinstance(made, OwnModel) else recipe.with_optimizer(made)
