@@ -12,6 +12,8 @@ augmentations = st.builds(
     pad=st.integers(0, 8),
     pad_mode=st.sampled_from(["zero", "reflect"]),
     flip=st.sampled_from(["none", "random", "alternating"]),
+    brightness=st.sampled_from([0.0, 0.14, 2.0]),
+    contrast=st.sampled_from([0.0, 0.13, 0.9]),
     cutout=st.integers(0, 32),
 )
 
@@ -33,6 +35,7 @@ def numpy_images(
         if plan.flip[k]:
             image = image[:, ::-1]
         image = (image - np.array(mean)) / np.array(std)
+        image = (image + plan.jitter[k, 0]) * plan.jitter[k, 1]
         top, left = plan.cutout[k]
         image[top : top + size, left : left + size] = 0
         out[k] = image.transpose(2, 0, 1)

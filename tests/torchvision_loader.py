@@ -36,6 +36,7 @@ class TorchvisionLoader:
         if plan.flip[k]:
             image = F.horizontal_flip(image)
         image = F.normalize(F.to_dtype(image, torch.float32, scale=True), self._mean, self._std)
+        image = (image + plan.jitter[k, 0].item()) * plan.jitter[k, 1].item()
         if size:
             image = F.erase(image, *plan.cutout[k].tolist(), size, size, torch.zeros(()), inplace=True)
         return image

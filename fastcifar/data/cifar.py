@@ -1,18 +1,18 @@
-"""CIFAR-10: find it, download it, verify it. torchvision does the finding, the download and the MD5s."""
+"""CIFAR-10 and CIFAR-100: find, download, verify. torchvision does the reading, the download and the MD5s."""
 
 import os
 import tempfile
 import urllib.error
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 from filelock import FileLock
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5
 
-from fastcifar.data.dataset import Dataset
+from fastcifar.data.dataset import MEAN, STD, Channels, Dataset
 from fastcifar.errors import InputError
 
 ENVIRONMENT_VARIABLE = "FASTCIFAR_DATA"
@@ -25,101 +25,122 @@ def load_cifar10(folder: str | Path | None = None) -> Dataset:
     holds `cifar-10-batches-py`, as torchvision lays it out. Raises `InputError`, one line, where CIFAR-10 is not to be
     had, a file is damaged (its MD5 is not the published one) or cannot be read.
     """
-    root = find_cifar10(folder)
-    verify(root)  # before torchvision unpickles anything
-    train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
-    return Dataset(
-        name="cifar10",
-        source=str(root / CIFAR10.base_folder),
+    return _loaded(CIFAR10, "cifar10", folder, MEAN, STD)
+
+
+def load_cifar100(folder: str | Path | None = None) -> Dataset:
+    """CIFAR-100, with its 100 fine classes: as `load_cifar10`; a folder holds `cifar-100-python`.
+
+    Mean and standard deviation are those of its training images.
+    """
+    return _loaded(CIFAR100, "cifar100", folder, None, None)
+
+
+def _loaded(
+    kind: type[CIFAR10], name: str, folder: str | Path | None, mean: Channels | None, std: Channels | None
+) -> Dataset:
+    root = find_cifar10(folder, kind)
+    verify(root, kind)  # before torchvision unpickles anything
+    train, test = kind(root, train=True), kind(root, train=False)
+    dataset = Dataset.from_arrays(
+        train.data,
+        train.targets,
+        test.data,
+        test.targets,
         classes=tuple(train.classes),
-        train_images=np.ascontiguousarray(train.data),
-        train_labels=np.asarray(train.targets, np.int64),
-        test_images=np.ascontiguousarray(test.data),
-        test_labels=np.asarray(test.targets, np.int64),
+        source=str(root / kind.base_folder),
+        mean=mean,
+        std=std,
     )
+    return replace(dataset, name=name)
 
 
-def find_cifar10(folder: str | Path | None = None) -> Path:
-    """The folder that holds `cifar-10-batches-py`: see `load_cifar10`. Downloads if it is nowhere."""
-    root = locate_cifar10(folder)
+def find_cifar10(folder: str | Path | None = None, kind: type[CIFAR10] = CIFAR10) -> Path:
+    """The folder that holds `cifar-10-batches-py` (of CIFAR100 as `kind`, `cifar-100-python`): see `load_cifar10`.
+    Downloads if it is nowhere."""
+    root = locate_cifar10(folder, kind)
     if root is None:
         root = cache()
-        _download(root)
+        _download(root, kind)
     return root
 
 
-def locate_cifar10(folder: str | Path | None = None) -> Path | None:
+def locate_cifar10(folder: str | Path | None = None, kind: type[CIFAR10] = CIFAR10) -> Path | None:
     """As `find_cifar10`, without a download: None where it is in no place and none was named."""
     named = folder or os.environ.get(ENVIRONMENT_VARIABLE)
     if not named:
-        return cache() if (cache() / CIFAR10.base_folder).is_dir() else None
+        return cache() if (cache() / kind.base_folder).is_dir() else None
     root = Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises at an unknown user)
-    if root.name == CIFAR10.base_folder:
+    if root.name == kind.base_folder:
         root = root.parent
     where = f"--data {named}" if folder else f"${ENVIRONMENT_VARIABLE}={named}"
     try:
-        if CIFAR10.base_folder in os.listdir(root):  # noqa: PTH208 (unlike is_dir, says why a folder is unreadable)
+        if kind.base_folder in os.listdir(root):  # noqa: PTH208 (unlike is_dir, says why a folder is unreadable)
             return root
     except OSError as error:
-        raise InputError(
-            f"{where}: {error.strerror}; it should be a folder with {CIFAR10.base_folder} in it"
-        ) from error
+        raise InputError(f"{where}: {error.strerror}; it should be a folder with {kind.base_folder} in it") from error
     raise InputError(
-        f"{where}: no {CIFAR10.base_folder} in it; unpack {CIFAR10.url} there, or name no folder and CIFAR-10 is "
+        f"{where}: no {kind.base_folder} in it; unpack {kind.url} there, or name no folder and it is "
         f"downloaded into {cache()}"
     )
 
 
 def cache() -> Path:
-    """Where CIFAR-10 is downloaded to."""
+    """Where images are downloaded to, and kept."""
     return Path(platformdirs.user_cache_dir("fastcifar"))
 
 
-def published_md5s() -> Iterator[tuple[str, str]]:
-    """File name and MD5 of each of the seven files of CIFAR-10, as torchvision knows them."""
-    yield from CIFAR10.train_list
-    yield from CIFAR10.test_list
-    yield CIFAR10.meta["filename"], CIFAR10.meta["md5"]
+def published_md5s(kind: type[CIFAR10] = CIFAR10) -> Iterator[tuple[str, str]]:
+    """File name and MD5 of each of the files of CIFAR-10, or of another `kind`, as torchvision knows them."""
+    yield from kind.train_list
+    yield from kind.test_list
+    yield kind.meta["filename"], kind.meta["md5"]
 
 
-def verify(root: Path) -> dict[str, str]:
-    """Check the seven files below `root`; return their MD5s by name. Raises `InputError` naming the first bad one."""
+def verify(root: Path, kind: type[CIFAR10] = CIFAR10) -> dict[str, str]:
+    """Check the files below `root`; return their MD5s by name. Raises `InputError` naming the first bad one."""
     found = {}
-    for name, expected in published_md5s():
-        path = root / CIFAR10.base_folder / name
+    for name, expected in published_md5s(kind):
+        path = root / kind.base_folder / name
         try:
             found[name] = calculate_md5(path)
         except FileNotFoundError as error:
-            raise InputError(f"{path}: missing; {_mend(root)}") from error
+            raise InputError(f"{path}: missing; {_mend(root, kind)}") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         if found[name] != expected:
-            raise InputError(f"{path}: damaged: its MD5 is {found[name]}, CIFAR-10's is {expected}; {_mend(root)}")
+            raise InputError(
+                f"{path}: damaged: its MD5 is {found[name]}, {_title(kind)}'s is {expected}; {_mend(root, kind)}"
+            )
     return found
 
 
-def _mend(root: Path) -> str:
+def _title(kind: type[CIFAR10]) -> str:
+    return "CIFAR-100" if issubclass(kind, CIFAR100) else "CIFAR-10"
+
+
+def _mend(root: Path, kind: type[CIFAR10]) -> str:
     if root == cache():
-        return f"delete {root / CIFAR10.base_folder} to have it downloaded again"
-    return f"unpack {CIFAR10.url} there again"
+        return f"delete {root / kind.base_folder} to have it downloaded again"
+    return f"unpack {kind.url} there again"
 
 
-def _download(root: Path) -> None:
+def _download(root: Path, kind: type[CIFAR10]) -> None:
     """Download and unpack into `root`, under a temporary name until all is there; one process at a time."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / "download.lock"):
-            if (root / CIFAR10.base_folder).is_dir():
+            if (root / kind.base_folder).is_dir():
                 return  # another process was first
             with tempfile.TemporaryDirectory(prefix="download-", dir=root) as temporary:
-                CIFAR10(temporary, download=True)
-                (Path(temporary) / CIFAR10.base_folder).rename(root / CIFAR10.base_folder)
+                kind(temporary, download=True)
+                (Path(temporary) / kind.base_folder).rename(root / kind.base_folder)
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise InputError(
-            f"no CIFAR-10: not in --data, ${ENVIRONMENT_VARIABLE} or {root}, and downloading it failed ({error}); "
-            f"run again with a network, or unpack {CIFAR10.url} in a folder and name it with --data"
+            f"no {_title(kind)}: not in --data, ${ENVIRONMENT_VARIABLE} or {root}, and downloading it failed "
+            f"({error}); run again with a network, or unpack {kind.url} in a folder and name it with --data"
         ) from error
     except RuntimeError as error:  # torchvision's word for a wrong MD5
-        raise InputError(f"{CIFAR10.url}: the download is damaged, run again ({error})") from error
+        raise InputError(f"{kind.url}: the download is damaged, run again ({error})") from error
     except OSError as error:
-        raise InputError(f"{root}: cannot store CIFAR-10: {error.strerror or error}") from error
+        raise InputError(f"{root}: cannot store {_title(kind)}: {error.strerror or error}") from error

@@ -45,10 +45,12 @@ class DaliLoader:
         bank = padded(dataset.train_images, augmentation)
         self._labels = torch.from_numpy(dataset.train_labels).to(device)
         self._batch_size, self._device = batch_size, device
-        self._feed = _Feed(bank if device.type == "cpu" else torch.from_numpy(bank).to(device), pad)
+        images = bank if device.type == "cpu" else torch.from_numpy(bank).to(device)
+        self._feed = _Feed(images, pad, dataset.mean, dataset.std)
         self._pipeline = _pipeline(
             self._feed,
             cutout=augmentation.cutout,
+            jittered=bool(augmentation.brightness or augmentation.contrast),
             mean=dataset.mean,
             std=dataset.std,
             operators="gpu" if device.type == "cuda" else "cpu",
@@ -138,7 +140,7 @@ def _ahead(batches: Generator[Batch]) -> Generator[Batch]:
 
 
 @pipeline_def
-def _pipeline(feed: "_Feed", *, cutout: int, mean: Channels, std: Channels, operators: str) -> Any:
+def _pipeline(feed: "_Feed", *, cutout: int, jittered: bool, mean: Channels, std: Channels, operators: str) -> Any:
     """The transforms, one definition for both devices: `operators` is "cpu" or "gpu". Gives (B, 32, 32, 3) float32."""
     padded = fn.external_source(feed.images, device=operators, batch=True, dtype=types.UINT8, ndim=3, layout="HWC")
     crop_y, crop_x, mirror = fn.external_source(
@@ -148,6 +150,10 @@ def _pipeline(feed: "_Feed", *, cutout: int, mean: Channels, std: Channels, oper
         dtype=[types.FLOAT, types.FLOAT, types.INT32],
         ndim=[0, 0, 0],
     )
+    if jittered:
+        mean, std = fn.external_source(
+            feed.normalisation, num_outputs=2, batch=True, dtype=[types.FLOAT, types.FLOAT], ndim=[1, 1]
+        )
     images = fn.crop_mirror_normalize(
         padded,
         crop=(IMAGE_SIZE, IMAGE_SIZE),
@@ -169,15 +175,16 @@ def _pipeline(feed: "_Feed", *, cutout: int, mean: Channels, std: Channels, oper
 class _Feed:
     """What the pipeline's external sources call for their next slice: the images, and the operators' arguments."""
 
-    def __init__(self, padded: Any, pad: int) -> None:
+    def __init__(self, padded: Any, pad: int, mean: Channels, std: Channels) -> None:
         self._padded = padded  # (n, 32 + 2 * pad, 32 + 2 * pad, 3) uint8: an ndarray, or a tensor on the GPU
         # crop_mirror_normalize takes a crop's position as a fraction of the room there is for it.
         self._room = np.float32(max(2 * pad, 1))
+        self._mean, self._std = np.array(mean), np.array(std)
 
     def start(self, slices: Sequence[EpochPlan], indices: Tensor) -> None:
         """Make these the next slices, and the last; `indices` are theirs, in sequence, on the training device."""
         self._indices = iter(indices.split([len(part) for part in slices]))
-        self._arguments, self._corners = iter(slices), iter(slices)
+        self._arguments, self._corners, self._jitter = iter(slices), iter(slices), iter(slices)
 
     def images(self) -> Any:
         """Padded images (b, 32 + 2 * pad, 32 + 2 * pad, 3) uint8."""
@@ -189,6 +196,15 @@ class _Feed:
         plan = next(self._arguments)
         crop = plan.crop.astype(np.float32) / self._room
         return np.ascontiguousarray(crop[:, 0]), np.ascontiguousarray(crop[:, 1]), plan.flip.astype(np.int32)
+
+    def normalisation(self) -> tuple[NDArray[np.float32], ...]:
+        """Mean and standard deviation (b, 3) by which normalising jitters too: no operator passes over them again.
+
+        ((x - mean) / std + added) * factor is (x - (mean - added * std)) / (std / factor).
+        """
+        jitter = next(self._jitter).jitter
+        added, factor = jitter[:, :1], jitter[:, 1:]
+        return (self._mean - added * self._std).astype(np.float32), (self._std / factor).astype(np.float32)
 
     def corners(self) -> NDArray[np.float32]:
         """Upper left corner of the cutout (b, 2), y and x in pixels."""

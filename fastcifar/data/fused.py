@@ -42,6 +42,7 @@ class FusedLoader:
         # Offsets into the bank are int32 where they fit: half the index arithmetic of int64.
         self._offsets = torch.int32 if len(self._bank) < 2**31 else torch.int64
         mean, std = (torch.tensor(values, device=device).repeat(IMAGE_SIZE) for values in (dataset.mean, dataset.std))
+        self._jittered = bool(augmentation.brightness or augmentation.contrast)
         expression = _expression(3 * self._side, augmentation.cutout, 1 / std, -mean / std, dtype)
         self._execute = expression
         if compiler() is not None if compiled is None else compiled:
@@ -50,7 +51,9 @@ class FusedLoader:
             zeros = torch.zeros(3, batch_size, dtype=self._offsets, device=device)
             # torch compiles a function 8 times and then runs it as it is; but every loader's is another one.
             with torch._dynamo.config.patch(recompile_limit=1000):
-                self._execute(self._bank, *zeros.unbind())
+                self._execute(
+                    self._bank, *zeros.unbind(), torch.zeros(batch_size, 2, device=device) if self._jittered else None
+                )
 
     def batches(self, plan: EpochPlan) -> Generator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, 32, 32), channels_last, in the loader's dtype, and labels (B,) int64; see `Loader`."""
@@ -64,26 +67,31 @@ class FusedLoader:
             torch.from_numpy(np.pad(values, (0, missing))).to(self._device, self._offsets)
             for values in (start, plan.cutout[:, 0], 3 * plan.cutout[:, 1])
         )
+        jitter = None
+        if self._jittered:
+            jitter = torch.from_numpy(np.pad(plan.jitter, ((0, missing), (0, 0)))).to(self._device)
         labels = self._labels[torch.from_numpy(plan.indices).to(self._device)]
         for first in range(0, len(plan), self._batch_size):
             part = slice(first, first + self._batch_size)
-            images = self._execute(self._bank, start[part], top[part], corner[part])[: len(labels[part])]
+            drawn = start[part], top[part], corner[part], None if jitter is None else jitter[part]
+            images = self._execute(self._bank, *drawn)[: len(labels[part])]
             yield images.view(-1, IMAGE_SIZE, IMAGE_SIZE, 3).permute(0, 3, 1, 2), labels[part]
 
 
-def _expression(
-    stride: int, cutout: int, scale: Tensor, shift: Tensor, dtype: torch.dtype
-) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+def _expression(stride: int, cutout: int, scale: Tensor, shift: Tensor, dtype: torch.dtype) -> Callable[..., Tensor]:
     """The transforms of a batch. `stride`: bytes in a row of the bank; `scale` and `shift` (ROW,) normalise."""
 
-    def execute(bank: Tensor, start: Tensor, top: Tensor, corner: Tensor) -> Tensor:
-        """Images (B, 32, ROW) from the offset of each crop in the bank, row and value of the cutout's corner (B,)."""
+    def execute(bank: Tensor, start: Tensor, top: Tensor, corner: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """Images (B, 32, ROW) from the offset of each crop in the bank, row and value of the cutout's corner (B,), and
+        what is added and multiplies then (B, 2)."""
         y = torch.arange(IMAGE_SIZE, device=bank.device, dtype=start.dtype)[:, None]
         k = torch.arange(ROW, device=bank.device, dtype=start.dtype)
         # Every 32 rows of ROW bytes that the bank holds, by their offset. Indexing this view by one number an image,
         # and not the bank by one number a value, is what lets the compiler read whole vectors.
         crops = bank.as_strided((len(bank) - (IMAGE_SIZE - 1) * stride - ROW + 1, IMAGE_SIZE, ROW), (1, stride, 1))
         values = crops[start] * scale + shift
+        if jitter is not None:
+            values = (values + jitter[:, 0, None, None]) * jitter[:, 1, None, None]
         if cutout:
             top, corner = top[:, None, None], corner[:, None, None]
             inside = (y >= top) & (y < top + cutout) & (k >= corner) & (k < corner + 3 * cutout)

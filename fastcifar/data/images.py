@@ -53,7 +53,7 @@ def read_folder(folder: Path, classes: Sequence[str]) -> tuple[NDArray[np.uint8]
         places = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
         for place in places:
             if place.name not in classes:
-                raise InputError(f"{printable(place)}: no class of the run's, which are {', '.join(classes)}")
+                raise InputError(f"{printable(place)}: no class of that name; there are {', '.join(classes)}")
         files = [file for place in places for file in sorted(place.iterdir()) if not file.name.startswith(".")]
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}") from error

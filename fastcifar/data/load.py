@@ -1,17 +1,49 @@
 """The data set that a recipe names."""
 
+import difflib
+import os
 from pathlib import Path
 
-from fastcifar.data.cifar import load_cifar10
+from fastcifar.data.cifar import load_cifar10, load_cifar100
 from fastcifar.data.dataset import Dataset
+from fastcifar.data.folder import load_folder
+from fastcifar.data.images import printable
 from fastcifar.data.synthetic import synthetic
-from fastcifar.recipe import Recipe
+from fastcifar.errors import InputError, short
+from fastcifar.recipe import DATASETS, Recipe
 
 
 def load_dataset(recipe: Recipe, folder: Path | None = None) -> Dataset:
-    """The images of `recipe`, as many as it asks for; CIFAR-10 from `folder` (see `load_cifar10`)."""
+    """The images of `recipe`, as many as it asks for: CIFAR-10 or CIFAR-100 from `folder` (see `load_cifar10`); those
+    of a folder of one's own from `folder`, or from where the recipe says it is.
+
+    Raises `InputError` where they are not to be had, or are not those whose sha256 the recipe has.
+    """
     if recipe.dataset == "synthetic":
         dataset = synthetic(limit_train=recipe.limit_train, limit_test=recipe.limit_test)
-    else:
+    elif recipe.dataset == "cifar10":
         dataset = load_cifar10(folder)
-    return dataset.limited(recipe.limit_train, recipe.limit_test)
+    elif recipe.dataset == "cifar100":
+        dataset = load_cifar100(folder)
+    else:
+        dataset = load_folder(_place(recipe.dataset, folder), None if folder is None else Path(recipe.dataset).name)
+    dataset = dataset.limited(recipe.limit_train, recipe.limit_test)
+    if recipe.dataset_sha256 not in (None, dataset.sha256):
+        raise InputError(
+            f"dataset: {dataset.name} here ({dataset.source}) has other images than the recipe's (their sha256 is "
+            f"{dataset.sha256}, not {recipe.dataset_sha256})"
+        )
+    return dataset
+
+
+def _place(name: str, folder: Path | None) -> Path:
+    """The folder that is the data set `name`: `folder` where one is given."""
+    place = Path(name) if folder is None else folder
+    similar = difflib.get_close_matches(Path(name).name, DATASETS, n=1)
+    # A name mistyped is no folder's, even where --data names one.
+    wanted = place / "train" if similar and folder is not None else place
+    if os.path.isdir(wanted):  # noqa: PTH112 (Path.is_dir raises at a name that is too long)
+        return place
+    where = "" if folder is None else f" ({printable(folder)})"
+    hint = f" (perhaps you meant {similar[0]})" if similar else "; --data DIR says where it is"
+    raise InputError(f"dataset: {short(name)}{where}: neither {', '.join(DATASETS)} nor a folder{hint}")

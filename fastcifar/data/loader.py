@@ -1,7 +1,7 @@
 """What a loader is, the ones there are, and a loader on its own for three lines in a notebook."""
 
-from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, replace
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader
-from fastcifar.data.plan import EpochPlan, draw_plan
+from fastcifar.data.plan import EpochPlan, draw_plan, plain_plan
 from fastcifar.errors import InputError
 from fastcifar.execution import LoaderName
 from fastcifar.recipe import Augmentation, Recipe, validated
@@ -59,10 +59,9 @@ def open_loader(
 class Epochs:
     """The batches of one epoch each time it is iterated over: the next epoch, then the one after."""
 
-    def __init__(self, loader: Loader, images: int, augmentation: Augmentation, *, batch_size: int, seed: int) -> None:
-        self._loader, self._images, self._augmentation = loader, images, augmentation
-        self._batch_size, self._seed = batch_size, seed
-        self.epoch = 0  # the next one to be drawn, counted from 0
+    def __init__(self, loader: Loader, images: int, plan: Callable[[int], EpochPlan], *, batch_size: int) -> None:
+        self._loader, self._images, self._plan, self._batch_size = loader, images, plan, batch_size
+        self.epoch = 0  # the next one, counted from 0; `plan` gives its plan
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -70,7 +69,7 @@ class Epochs:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, 3, 32, 32) channels_last and labels (B,) int64: see `Loader`."""
-        plan = draw_plan(self._images, self._augmentation, seed=self._seed, epoch=self.epoch)
+        plan = self._plan(self.epoch)
         self.epoch += 1
         return self._loader.batches(plan)
 
@@ -84,21 +83,38 @@ def loader(
     pad: int = 4,
     pad_mode: Literal["zero", "reflect"] = "zero",
     flip: Literal["none", "random", "alternating"] = "random",
+    brightness: float = 0.0,
+    contrast: float = 0.0,
     cutout: int = 0,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    split: Literal["train", "test"] = "train",
 ) -> Epochs:
     """A loader to iterate over, on its own: each time gives the augmented batches of the next epoch of `dataset`.
 
-    `device` auto is CUDA if there is a GPU, else the CPU. Pixels `pad` and `cutout` as in a recipe's `augmentation`;
-    `dtype` is for `fused` (the others give float32). Raises `InputError` at a value out of range,
-    and at CUDA where there is none.
+    With `split` "test" it gives the test images each time, in their order, normalised and not augmented. `device` auto
+    is CUDA if there is a GPU, else the CPU. `pad` to `cutout` are those of a recipe's `augmentation`; `dtype` is for
+    `fused` (the others give float32). Raises `InputError` at a value out of range, and at CUDA where there is none.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {device}: torch finds no CUDA device here; use cpu or auto")
-    augmentation = Augmentation(pad=pad, pad_mode=pad_mode, flip=flip, cutout=cutout)
+    if split == "test":
+        dataset = replace(dataset, train_images=dataset.test_images, train_labels=dataset.test_labels)
+        pad, flip, brightness, contrast, cutout = 0, "none", 0.0, 0.0, 0
+    elif split != "train":
+        raise InputError(f"split {split}: train or test")
+    augmentation = Augmentation(
+        pad=pad, pad_mode=pad_mode, flip=flip, brightness=brightness, contrast=contrast, cutout=cutout
+    )
     validated(asdict(Recipe(augmentation=augmentation, batch_size=batch_size, seed=seed)))
+    images = len(dataset.train_images)
+
+    def plan(epoch: int) -> EpochPlan:
+        if split == "test":
+            return plain_plan(images)
+        return draw_plan(images, augmentation, seed=seed, epoch=epoch)
+
     opened = open_loader(name, dataset, augmentation, batch_size=batch_size, device=torch.device(device), dtype=dtype)
-    return Epochs(opened, len(dataset.train_images), augmentation, batch_size=batch_size, seed=seed)
+    return Epochs(opened, images, plan, batch_size=batch_size)

@@ -23,6 +23,7 @@ class _Stream(IntEnum):
     CROP = 1
     FLIP = 2
     CUTOUT = 3
+    JITTER = 4
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,16 @@ class EpochPlan:
 
     Row k of every array belongs to the k-th image of the epoch. A slice of a plan is a plan: `plan[start:]` resumes
     an epoch in its middle. With `pad` pixels added on each side, the crop starts at row and column `crop` of the
-    padded image; then it is mirrored left to right where `flip`; then the square whose upper left corner is `cutout`
-    is set to the mean colour.
+    padded image; then it is mirrored left to right where `flip`; of the normalised values `jitter`'s first is added to
+    each, and its second multiplies the sums; then the square whose upper left corner is `cutout` is set to the mean
+    colour.
     """
 
     indices: NDArray[np.int64]  # (n,) which training image
     crop: NDArray[np.int32]  # (n, 2) y and x, 0..2*pad
     flip: NDArray[np.bool_]  # (n,)
     cutout: NDArray[np.int32]  # (n, 2) y and x, 0..32 - cutout size
+    jitter: NDArray[np.float32]  # (n, 2) -brightness..brightness, 1 - contrast..1 + contrast
 
     def __len__(self) -> int:
         """Number of images."""
@@ -46,7 +49,7 @@ class EpochPlan:
 
     def __getitem__(self, part: slice) -> Self:
         """The plan of a slice of the epoch."""
-        return type(self)(self.indices[part], self.crop[part], self.flip[part], self.cutout[part])
+        return type(self)(self.indices[part], self.crop[part], self.flip[part], self.cutout[part], self.jitter[part])
 
     def batches(self, batch_size: int) -> Iterator[Self]:
         """The plan in slices of `batch_size` images; the last may be shorter."""
@@ -71,7 +74,20 @@ def draw_plan(n: int, augmentation: Augmentation, *, seed: int, epoch: int) -> E
         flip = first[order] ^ (epoch % 2 == 1)
     else:
         flip = np.zeros(n, np.bool_)
-    return EpochPlan(order, crop, flip, cutout)
+    return EpochPlan(order, crop, flip, cutout, _jitter(n, augmentation, _generator(seed, epoch, _Stream.JITTER)))
+
+
+def plain_plan(n: int) -> EpochPlan:
+    """All images in their order, as they are; for an augmentation without padding."""
+    none = np.zeros((n, 2), np.int32)
+    return EpochPlan(np.arange(n), none, np.zeros(n, np.bool_), none, np.tile(np.array([0, 1], np.float32), (n, 1)))
+
+
+def _jitter(n: int, augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Either is off at 0: it adds 0, or multiplies by 1."""
+    return np.array([0, 1], np.float32) + generator.uniform(-1, 1, (n, 2)).astype(np.float32) * np.array(
+        [augmentation.brightness, augmentation.contrast], np.float32
+    )
 
 
 def _generator(seed: int, epoch: int, stream: _Stream) -> np.random.Generator:

@@ -196,7 +196,7 @@ def test_a_folder_sorted_by_class(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ship/c\.txt: not an image"):
         read_folder(tmp_path, CLASSES)
     (tmp_path / "boat").mkdir()
-    with pytest.raises(InputError, match=r"boat: no class of the run's, which are airplane, cat, ship"):
+    with pytest.raises(InputError, match=r"boat: no class of that name; there are airplane, cat, ship"):
         read_folder(tmp_path, CLASSES)
 
 

@@ -128,12 +128,27 @@ def test_fused_is_one_kernel_a_batch(small: Dataset) -> None:
     assert len(re.findall(r"^\s+(?:cpp_fused\w*)\(", code, re.MULTILINE)) == 1
 
 
-def test_fused_compiles_nothing_in_an_epoch(small: Dataset) -> None:
+@pytest.mark.parametrize("brightness", [0.0, 0.2])
+def test_fused_compiles_nothing_in_an_epoch(small: Dataset, brightness: float) -> None:
     """The seconds of compilation belong to the set-up."""
-    loader = FusedLoader(small, Augmentation(), batch_size=64, device=CPU)
+    augmentation = Augmentation(brightness=brightness)
+    loader = FusedLoader(small, augmentation, batch_size=64, device=CPU)
+    plan = draw_plan(300, augmentation, seed=0, epoch=0)
     with torch.compiler.set_stance("fail_on_recompile"):
-        sizes, _, _ = execute(loader, draw_plan(300, Augmentation(), seed=0, epoch=0))
+        sizes, images, _ = execute(loader, plan)
     assert sizes == [64, 64, 64, 64, 44]
+    wanted = numpy_images(small.train_images, plan, augmentation, small.mean, small.std)
+    np.testing.assert_allclose(images, wanted, atol=1e-5, rtol=0)
+
+
+def test_without_jitter_nothing_executes_one(small: Dataset) -> None:
+    """A loader of an augmentation that has none does not look at the plan's: what it executes is as it was before."""
+    plan = draw_plan(300, Augmentation(), seed=0, epoch=0)
+    nonsense = replace(plan, jitter=plan.jitter + 1)
+    for augmentation, equal in ((Augmentation(), True), (Augmentation(contrast=0.1), False)):
+        for name, loader in every_loader(small, augmentation, 128).items():
+            if name != "torchvision":
+                assert np.array_equal(execute(loader, plan)[1], execute(loader, nonsense)[1]) == equal, name
 
 
 def test_three_lines_from_a_notebook() -> None:

@@ -98,7 +98,7 @@ def test_a_slice_from_any_start_is_the_wholes(n: int, batch: int, start: int, se
     resumed = list(draw_plan(n, Augmentation(), seed=seed, epoch=1)[start * batch :].batches(batch))
     assert len(resumed) == max(0, len(all_batches) - start)
     for one, other in zip(all_batches[start:], resumed, strict=True):
-        for field in ("indices", "crop", "flip", "cutout"):
+        for field in ("indices", "crop", "flip", "cutout", "jitter"):
             np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
     assert sum(len(part) for part in all_batches) == n
 
@@ -111,6 +111,19 @@ def test_one_choice_leaves_the_other_draws_as_they_were() -> None:
     assert not np.array_equal(one.crop, other.crop)
 
 
+def test_jitter_is_uniform_between_its_ends_and_none_at_0() -> None:
+    plan = draw_plan(N, Augmentation(brightness=0.2, contrast=0.1), seed=1, epoch=3)
+    added, factor = plan.jitter.T
+    for values in ((added + 0.2) / 0.4, (factor - 0.9) / 0.2):
+        assert p_value((values * 9.999).astype(int), 10) > 0.001
+    assert abs(np.corrcoef(added, factor)[0, 1]) < 0.02
+    none = draw_plan(N, Augmentation(), seed=1, epoch=3)
+    np.testing.assert_array_equal(none.jitter, np.tile([0.0, 1.0], (N, 1)))
+    np.testing.assert_array_equal(none.crop, plan.crop)
+    alone = draw_plan(N, Augmentation(brightness=0.2), seed=1, epoch=3)
+    np.testing.assert_array_equal(alone.jitter[:, 0], added)
+
+
 def test_a_plan_never_changes() -> None:
     """Records and resumed runs rest on it: a change of these numbers needs a new format."""
     plan = draw_plan(8, Augmentation(flip="alternating"), seed=7, epoch=3)
@@ -118,3 +131,6 @@ def test_a_plan_never_changes() -> None:
     assert plan.crop.tolist() == [[8, 1], [7, 4], [6, 2], [5, 4], [5, 0], [1, 4], [1, 0], [3, 5]]
     assert plan.flip.astype(int).tolist() == [1, 1, 0, 1, 1, 0, 1, 1]
     assert plan.cutout.tolist() == [[24, 20], [6, 1], [20, 16], [16, 0], [21, 12], [18, 24], [4, 15], [6, 24]]
+    jitter = draw_plan(2, Augmentation(brightness=2.0, contrast=0.5), seed=7, epoch=3).jitter
+    assert jitter.dtype == np.float32
+    np.testing.assert_allclose(jitter, [[0.49121144, 0.76227093], [0.33048677, 1.1127999]], rtol=1e-6)
