@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastcifar.training.average import WeightAverage
 from fastcifar.training.log import EpochLog
 
 
 class TrainState:
-    """The state of a run: network, optimizers, gradient scaler, random generators, where in the epochs it is.
+    """The state of a run: network, optimizers, average of weights, gradient scaler, random generators, where in the
+    epochs it is.
 
-    `log`: the epochs finished; `step`: how many steps of the next one are taken; `losses` (steps of an epoch,) float32
-    and `correct` () int64: its running sums, on the device. What is to be kept, put back or begun anew goes through
-    here, and nothing else lists state.
+    `log`: the epochs finished; `step`: how many steps of the next one are taken; `losses` (steps of the longest epoch,)
+    float32 and `correct` () int64: its running sums, on the device. What is to be kept, put back or begun anew goes
+    through here, and nothing else lists state.
     """
 
     def __init__(
@@ -28,8 +30,9 @@ class TrainState:
         *,
         device: torch.device,
         steps_per_epoch: int,
+        average: WeightAverage | None = None,
     ) -> None:
-        self.network, self.optimizers, self.scaler = network, optimizers, scaler
+        self.network, self.optimizers, self.scaler, self.average = network, optimizers, scaler, average
         self._device = device
         self.log: list[EpochLog] = []
         self.step = 0
@@ -53,6 +56,7 @@ class TrainState:
         return {
             "network": self.network.state_dict(),
             "training": self.network.training,
+            "average": self.average.averaged.state_dict() if self.average else None,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "generators": _generators(self._device),
@@ -73,6 +77,8 @@ class TrainState:
         """
         self.network.load_state_dict(captured["network"])
         self.network.train(captured["training"])
+        if self.average:
+            self.average.averaged.load_state_dict(captured["average"])
         for optimizer, kept in zip(self.optimizers, captured["optimizers"], strict=True):
             _restore_optimizer(optimizer, kept)
         self.scaler.load_state_dict(captured["scaler"])

@@ -1,10 +1,12 @@
 """One optimizer step: forward, loss, backward, update, in the precision and compilation asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fastcifar.data.plan import IMAGE_SIZE
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -14,10 +16,18 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
 
 
+def resized(images: Tensor, side: int) -> Tensor:
+    """Images (B, 3, H, W) at (B, 3, side, side), as torchvision's Resize makes them: bilinear, antialiased."""
+    # By way of float32, since on the CPU it is not there for less.
+    return F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True).to(images.dtype)
+
+
 class TrainingStep:
     """Calling it with images (B, 3, 32, 32) and labels (B,) takes one step and gives the loss and logits (B, classes).
 
     `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile or "off".
+    `batch_sizes` are those of whole batches. `image_size`, which may change from epoch to epoch, is the side in pixels
+    that the images are resized to first.
     """
 
     def __init__(
@@ -25,17 +35,18 @@ class TrainingStep:
         model: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
         *,
-        batch_size: int,
+        batch_sizes: Collection[int],
         device: torch.device,
         precision: str,
         compile: str,
         label_smoothing: float = 0.0,
     ) -> None:
         self._model, self._optimizers = model, optimizers
-        self._batch_size, self._label_smoothing = batch_size, label_smoothing
+        self._batch_sizes, self._label_smoothing = frozenset(batch_sizes), label_smoothing
+        self.image_size = IMAGE_SIZE
         self._device, self._precision = device, precision
         if device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # every shape but the last batch's is the same
+            torch.backends.cudnn.benchmark = True  # the shapes are few, and come again and again
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self._whole_batch = self._forward
         if compile != "off":
@@ -45,8 +56,8 @@ class TrainingStep:
         """Loss () and logits (B, classes), detached; read them before the next step, which may write over them."""
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
-        forward = self._whole_batch if len(labels) == self._batch_size else self._forward
-        loss, logits = forward(images, labels)
+        forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward
+        loss, logits = forward(images, labels, self.image_size)
         self.scaler.scale(loss).backward()
         for optimizer in self._optimizers:
             self.scaler.step(optimizer)
@@ -55,7 +66,9 @@ class TrainingStep:
             optimizer.zero_grad(set_to_none=True)
         return loss.detach(), logits
 
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, images: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        if images.shape[-1] != side:
+            images = resized(images, side)
         with autocast(self._device, self._precision):
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)

@@ -3,10 +3,11 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, replace
 
 import torch
+from torch import Tensor, nn
 
 from fastcifar import models, optim
 from fastcifar.data.dataset import Dataset
@@ -15,9 +16,12 @@ from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.optim.schedule import one_cycle
-from fastcifar.recipe import Recipe, validated
+from fastcifar.own import OwnCode
+from fastcifar.recipe import OwnModel, Recipe, validated
+from fastcifar.training.augment import OwnAugmentation
+from fastcifar.training.average import WeightAverage
 from fastcifar.training.clock import Clock
-from fastcifar.training.evaluate import Evaluation, OnBytes, evaluate
+from fastcifar.training.evaluate import Evaluated, OnBytes, evaluate, normalise
 from fastcifar.training.log import EpochLog, Observer, Result
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import DTYPES, TrainingStep
@@ -26,55 +30,84 @@ from fastcifar.training.step import DTYPES, TrainingStep
 class Trainer:
     """Everything a run needs, set up and warm: dataset on the device, loader, network, optimizers, schedule.
 
-    `execution` must be resolved (`fastcifar.execution.resolve`). `setup_seconds` is what the making took. Raises
-    `InputError` at a recipe that is out of range or does not fit the data set.
+    `execution` must be resolved (`fastcifar.execution.resolve`); `own` is the code of one's own that `recipe` names,
+    both as `fastcifar.own.sealed` gives them. `setup_seconds` is what the making took; `notes` are lines for a person;
+    `recipe` has the name and sha256 of the data set. Raises `InputError` at a recipe that is out of range or does not
+    fit the data set, and at code that does not do what it should.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, execution: Execution) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset, execution: Execution, own: OwnCode | None = None) -> None:
         self.device = torch.device(execution.device)
         clock = Clock(self.device)
+        recipe = replace(recipe, dataset=dataset.name, dataset_sha256=dataset.sha256)
         self.recipe = validated(asdict(recipe))
-        self.dataset, self.execution = dataset, execution
+        self.dataset, self.execution, self.own = dataset, execution, own or OwnCode()
+        self.notes: list[str] = []
         self.images_per_epoch = len(dataset.train_images)
         self.test_images = len(dataset.test_images)
-        if recipe.batch_size > self.images_per_epoch:
-            raise InputError(
-                f"batch_size: {recipe.batch_size:,} is more than the {self.images_per_epoch:,} training images"
-            )
+        sizes = [recipe.batch_size_of(epoch) for epoch in range(recipe.epochs)]
+        if max(sizes) > self.images_per_epoch:
+            raise InputError(f"batch_size: {max(sizes):,} is more than the {self.images_per_epoch:,} training images")
         if recipe.drop_last:
-            self.images_per_epoch -= self.images_per_epoch % recipe.batch_size
-        self.steps_per_epoch = math.ceil(self.images_per_epoch / recipe.batch_size)
+            self.images_per_epoch -= self.images_per_epoch % sizes[0]
+        self.steps = [math.ceil(self.images_per_epoch / size) for size in sizes]
+        """Of each epoch."""
 
-        self.model = self._new_network(recipe.seed).to(self.device).to(memory_format=torch.channels_last)
-        optimizers = optim.make(self.model, self.recipe)
+        self.model = self._new_network(recipe.seed)
+        optimizers = self._new_optimizers()
         self._step = TrainingStep(
             self.model,
             optimizers,
-            batch_size=recipe.batch_size,
+            batch_sizes=set(sizes),
             device=self.device,
             precision=execution.precision,
             compile=execution.compile,
             label_smoothing=recipe.label_smoothing,
         )
+        self._average = None
+        if recipe.average.name != "none":
+            self._average = WeightAverage(self.model, recipe.average, sum(self.steps))
         self.state = TrainState(
-            self.model, optimizers, self._step.scaler, device=self.device, steps_per_epoch=self.steps_per_epoch
-        )
-        self._loader = open_loader(
-            execution.loader,
-            dataset,
-            recipe.augmentation,
-            batch_size=recipe.batch_size,
+            self.model,
+            optimizers,
+            self._step.scaler,
             device=self.device,
-            dtype=DTYPES[execution.precision],
+            steps_per_epoch=max(self.steps),
+            average=self._average,
         )
-        self._on_bytes = OnBytes(self.model, dataset.mean, dataset.std)
+        self._loaders = {
+            size: open_loader(
+                execution.loader,
+                dataset,
+                recipe.augmentation,
+                batch_size=size,
+                device=self.device,
+                dtype=DTYPES[execution.precision],
+            )
+            for size in sorted(set(sizes))
+        }
+        self._augment: OwnAugmentation | None = None
+        if self.own.augmentation:
+            name = recipe.augmentation.own or ""
+            self._augment = OwnAugmentation(
+                self.own.augmentation, name, self.device, compiled=execution.compile != "off"
+            )
+        self._on_bytes = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
         self._test_images = torch.from_numpy(dataset.test_images).to(self.device)
         self._test_labels = torch.from_numpy(dataset.test_labels).to(self.device)
         self._at_start = self.state.capture()
         self.warm_up(steps=1 if execution.compile == "off" else 3)
         if self.device.type == "cuda":
             self._evaluate()  # cuDNN chooses its algorithms for these shapes
+        if self._augment:
+            self.notes += self._augment.notes
         self.setup_seconds = clock.seconds()
+
+    @property
+    def tested_network(self) -> nn.Module:
+        """What is tested after an epoch, and kept: the network, or the average of its weights."""
+        averaged = self._average is not None and self.recipe.evaluation.weights == "average"
+        return self._average.averaged if averaged and self._average else self.model
 
     def restart(self, recipe: Recipe) -> None:
         """Be as a new trainer of `recipe`, which may differ in seed and schedule, with what is compiled used again.
@@ -82,17 +115,39 @@ class Trainer:
         It is so bit for bit; `setup_seconds` becomes what this took.
         """
         clock = Clock(self.device)
+        recipe = replace(recipe, dataset=self.recipe.dataset, dataset_sha256=self.recipe.dataset_sha256)
         self.recipe = validated(asdict(recipe))
         self.state.restore(self._at_start)
-        for ours, fresh in zip(self.state.optimizers, optim.make(self.model, self.recipe), strict=True):
-            for group, other in zip(ours.param_groups, fresh.param_groups, strict=True):
-                group["lr"] = group["initial_lr"] = other["initial_lr"]
         self.model.load_state_dict(self._new_network(recipe.seed).state_dict())  # into the present tensors
+        if self._average:
+            self._average.reset()
         self.setup_seconds = clock.seconds()
 
-    def _new_network(self, seed: int) -> torch.nn.Module:
+    def _new_network(self, seed: int) -> nn.Module:
+        """A network of this seed on the device, its weights drawn, and those that follow from images prepared.
+
+        What the preparing takes is training: it counts for the first epoch's seconds.
+        """
         torch.manual_seed(seed)
-        return models.build(self.recipe.model, len(self.dataset.classes))
+        classes, own = len(self.dataset.classes), self.own.model
+        network = models.build(self.recipe.model, classes, own).to(self.device)
+        network = network.to(memory_format=torch.channels_last)
+        sides = sorted({32, *(self.recipe.image_size_of(epoch) for epoch in range(self.recipe.epochs))})
+        if isinstance(self.recipe.model, OwnModel) or len(sides) > 1:
+            models.require_logits(network, self.recipe.model.name, classes, sides, self.device)
+        self._prepare_seconds = 0.0
+        if models.prepares(network):
+            images = torch.from_numpy(self.dataset.train_images[: models.PREPARED_BY]).to(self.device)
+            images = normalise(images, self.dataset.mean, self.dataset.std)
+            if self.device.type == "cuda":
+                models.prepare(network, images)  # loads the libraries that it calls
+            clock = Clock(self.device)
+            models.prepare(network, images)
+            self._prepare_seconds = clock.seconds()
+        return network
+
+    def _new_optimizers(self) -> list[torch.optim.Optimizer]:
+        return optim.make(self.model, self.recipe, self.own.optimizer, compile=self.execution.compile != "off")
 
     def run(self, observers: Sequence[Observer] = ()) -> Result:
         """Train the epochs that are left, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
@@ -117,18 +172,22 @@ class Trainer:
     def train_epoch(self, observers: Sequence[Observer] = ()) -> EpochLog:
         """Train the epoch that comes next, or the rest of it, then test."""
         clock = Clock(self.device)
-        state, batch_size = self.state, self.recipe.batch_size
-        epoch = state.epoch + 1
-        rate_of = one_cycle(self.recipe.schedule, epochs=self.recipe.epochs, steps_per_epoch=self.steps_per_epoch)
+        state, schedule = self.state, self.recipe.schedule
+        done, steps = sum(self.steps[: state.epoch]), self.steps[state.epoch]
+        epoch, batch_size = state.epoch + 1, self.recipe.batch_size_of(state.epoch)
+        rate_of = one_cycle(schedule, self.steps)
         rate = 0.0
         self.model.train()
-        for images, labels in self._loader.batches(self._plan(state.epoch)[state.step * batch_size :]):
-            rate = rate_of(state.epoch * self.steps_per_epoch + state.step)
-            optim.set_rates(state.optimizers, rate, self.recipe.schedule.max_lr)
+        self._step.image_size = self.recipe.image_size_of(state.epoch)
+        for images, labels in self._batches(state.epoch, state.step):
+            rate = rate_of(done + state.step)
+            optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
             loss, logits = self._step(images, labels)
             state.losses[state.step] = loss
             state.correct += (logits.argmax(dim=1) == labels).sum()
             state.step += 1
+            if self._average:
+                self._average.after_step(done + state.step)
             if self.device.type == "cpu" and not loss.isfinite():
                 break  # on a GPU, looking at every loss would make the host wait for each step
             for observer in observers:
@@ -136,29 +195,37 @@ class Trainer:
         bad = (~state.losses[: state.step].isfinite()).nonzero()
         if len(bad):
             step = int(bad[0])
-            rate = rate_of((epoch - 1) * self.steps_per_epoch + step)
-            raise RunError(_diverged("loss", state.losses[step].item(), epoch, step + 1, rate))
-        train_seconds = clock.seconds()
+            raise RunError(_diverged("loss", state.losses[step].item(), epoch, step + 1, rate_of(done + step)))
+        train_seconds = clock.seconds() + (self._prepare_seconds if epoch == 1 else 0.0)
 
         clock = Clock(self.device)
         test = self._evaluate()
         if not math.isfinite(test.loss):
             raise RunError(_diverged("test loss", test.loss, epoch, state.step, rate))
-        weights = torch.full_like(state.losses, batch_size)
-        weights[-1] = self.images_per_epoch - batch_size * (self.steps_per_epoch - 1)
+        losses = state.losses[:steps]
+        weights = torch.full_like(losses, batch_size)
+        weights[-1] = self.images_per_epoch - batch_size * (steps - 1)
         log = EpochLog(
             epoch=epoch,
             train_seconds=train_seconds,
             eval_seconds=clock.seconds(),
-            train_loss=(state.losses @ weights).item() / self.images_per_epoch,
+            train_loss=(losses @ weights).item() / self.images_per_epoch,
             train_accuracy=state.correct.item() / self.images_per_epoch,
             test_loss=test.loss,
             test_accuracy=test.accuracy,
-            learning_rate=rate,
+            learning_rate=rate * state.optimizers[0].param_groups[0]["initial_lr"],
             images_per_second=self.images_per_epoch / train_seconds,
         )
         state.end_epoch(log)
         return log
+
+    def _batches(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `epoch` (from 0) from step `first` on, as they are trained on."""
+        size = self.recipe.batch_size_of(epoch)
+        loaded = self._loaders[size].batches(self._plan(epoch)[first * size :])
+        if self._augment is None:
+            return loaded
+        return self._augment.batches(loaded, self.recipe.seed, epoch, first)
 
     def _plan(self, epoch: int) -> EpochPlan:
         """What is trained on in epoch `epoch`, from 0."""
@@ -166,25 +233,33 @@ class Trainer:
         plan = draw_plan(total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch)
         return plan[: self.images_per_epoch]
 
-    def _evaluate(self) -> Evaluation:
+    def _evaluate(self) -> Evaluated:
         return evaluate(self._on_bytes, self._test_images, self._test_labels, precision=self.execution.precision)
 
     def warm_up(self, steps: int) -> None:
-        """Start the loader and take `steps` steps on made-up data, so that everything is compiled and allocated.
+        """Start the loaders and take `steps` steps on made-up data of every shape there will be, so that everything is
+        compiled and allocated.
 
         It leaves no trace in the state, bit for bit.
         """
-        sizes = {self.recipe.batch_size, self.images_per_epoch % self.recipe.batch_size or self.recipe.batch_size}
-        with self.state.untouched():
-            with contextlib.closing(self._loader.batches(self._plan(0))) as batches:
-                dtype = next(batches)[0].dtype  # compiled for another, the step would be compiled again in training
-            self.model.train()
-            for size in sizes:
-                images = torch.randn(size, 3, 32, 32, device=self.device)
-                images = images.to(dtype=dtype, memory_format=torch.channels_last)
-                labels = torch.randint(0, len(self.dataset.classes), (size,), device=self.device)
-                for _ in range(steps):
-                    self._step(images, labels)
+        shapes: dict[tuple[int, int], int] = {}  # (batch size, side): the first epoch that has it
+        for epoch in range(self.recipe.epochs):
+            shapes.setdefault((self.recipe.batch_size_of(epoch), self.recipe.image_size_of(epoch)), epoch)
+        many = torch._dynamo.config.patch(recompile_limit=1000)
+        with self.state.untouched(), many:
+            for (whole, side), epoch in shapes.items():
+                with contextlib.closing(self._batches(epoch)) as batches:
+                    dtype = next(batches)[0].dtype  # compiled for another, the step would be compiled again in training
+                self.model.train()
+                self._step.image_size = side
+                for size in {whole, self.images_per_epoch % whole or whole}:
+                    images = torch.randn(size, 3, 32, 32, device=self.device)
+                    images = images.to(dtype=dtype, memory_format=torch.channels_last)
+                    labels = torch.randint(0, len(self.dataset.classes), (size,), device=self.device)
+                    for step in range(steps):
+                        self._step(images, labels)
+                        if self._average:
+                            self._average.after_step(step + 1)
 
     def losses_at(self, rates: Sequence[float], stop: Callable[[float], bool]) -> list[float]:
         """The losses of a step at each of the learning `rates`, in turn from here, up to one of which `stop` is true.
@@ -192,15 +267,13 @@ class Trainer:
         The batches are those of epoch 1, then of the next ones; with several groups of parameters the others' rates
         go along in proportion. It leaves no trace in the state, bit for bit.
         """
-        plans = (self._plan(epoch) for epoch in itertools.count())
         losses: list[float] = []
-        with (
-            self.state.untouched(),
-            contextlib.closing(batch for plan in plans for batch in self._loader.batches(plan)) as batches,
-        ):
+        every = (batch for epoch in itertools.count() for batch in self._batches(epoch))
+        with self.state.untouched(), contextlib.closing(every) as batches:
             self.model.train()
+            self._step.image_size = self.recipe.image_size_of(0)
             for rate, (images, labels) in zip(rates, batches, strict=False):
-                optim.set_rates(self.state.optimizers, rate, self.recipe.schedule.max_lr)
+                optim.set_rates(self.state.optimizers, rate)
                 losses.append(self._step(images, labels)[0].item())
                 if stop(losses[-1]):
                     break

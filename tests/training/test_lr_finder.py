@@ -14,7 +14,7 @@ from same import assert_same
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import RunError
 from fastcifar.execution import Execution
-from fastcifar.recipe import Model, Recipe, Schedule
+from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.report.charts import draw_lr, values_json
 from fastcifar.training.lr_finder import LrRange, find_lr
 from fastcifar.training.trainer import Trainer
@@ -31,7 +31,7 @@ def found(small: Dataset) -> LrRange:
 
 def toy() -> Recipe:
     return Recipe(
-        epochs=2, batch_size=32, model=Model(width=4), schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1)
+        epochs=2, batch_size=32, model=Resnet(width=4), schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1)
     )
 
 
@@ -168,7 +168,7 @@ def test_the_range_found_trains_and_ten_times_it_does_not(cifar10: Dataset, widt
     """Two epochs of 3,000 images; what a network has learnt is how far its loss is below log(10), a blind guess's. With
     ten times the rates it diverges, or learns less than 80 % as much."""
     dataset = cifar10.limited(3000, 500)
-    recipe = Recipe(epochs=2, batch_size=64, model=Model(width=width), schedule=Schedule(peak_epoch=1))
+    recipe = Recipe(epochs=2, batch_size=64, model=Resnet(width=width), schedule=Schedule(peak_epoch=1))
     trainer = Trainer(recipe, dataset, CPU)
     found = find_lr(trainer)
 

@@ -7,22 +7,28 @@ import pytest
 import torch
 from same import assert_same
 
+from fastcifar.recipe import Average
+from fastcifar.training.average import WeightAverage
 from fastcifar.training.log import EpochLog
 from fastcifar.training.state import TrainState
 
 LOG = EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)
 
 
-@pytest.fixture
-def state(restored_rng: object) -> TrainState:
-    """Of a network with batch statistics and two optimizers, one that keeps a state from the first step on."""
+@pytest.fixture(params=["none", "ema", "lookahead"])
+def state(restored_rng: object, request: pytest.FixtureRequest) -> TrainState:
+    """Of a network with batch statistics, two optimizers, one that keeps a state from the first step on, and every kind
+    of average."""
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
     optimizers = [
         torch.optim.Adam(network[0].parameters(), lr=0.1),
         torch.optim.SGD([*network[1].parameters(), *network[2].parameters()], lr=0.1, momentum=0.9),
     ]
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return TrainState(network, optimizers, scaler, device=torch.device("cpu"), steps_per_epoch=3)
+    average = None
+    if request.param != "none":
+        average = WeightAverage(network, Average(request.param, decay=0.5, every=1, ramp=0), 3)
+    return TrainState(network, optimizers, scaler, device=torch.device("cpu"), steps_per_epoch=3, average=average)
 
 
 def step(state: TrainState) -> None:
@@ -36,12 +42,16 @@ def step(state: TrainState) -> None:
     state.losses[state.step] = loss.detach()
     state.correct += 1
     state.step += 1
+    if state.average:
+        state.average.after_step(state.step)
 
 
 def addresses(state: TrainState) -> list[int]:
     """Of every tensor that a CUDA graph would hold."""
     kept = [value for of in state.optimizers for values in of.state.values() for value in values.values()]
     tensors = [*state.network.state_dict().values(), *kept, state.losses, state.correct]
+    if state.average:
+        tensors += state.average.averaged.state_dict().values()
     return [value.data_ptr() for value in tensors]
 
 
@@ -53,13 +63,28 @@ def test_restored_it_is_as_captured_in_the_same_tensors(state: TrainState) -> No
     step(state)
     state.end_epoch(LOG)
     step(state)
-    for part in ("network", "optimizers", "generators", "log", "losses", "training"):
+    parts = ["network", "optimizers", "generators", "log", "losses", "training"]
+    for part in [*parts, "average"] if state.average else parts:
         with pytest.raises(AssertionError):  # each had changed
             assert_same({part: captured[part]}, {part: state.state_dict()[part]})
     state.restore(captured)
     assert_same(state.state_dict(), captured)
     assert addresses(state) == before
     assert all(parameter.grad is None for parameter in state.network.parameters())
+    assert (captured["average"] is None) == (state.average is None)
+
+
+def test_restored_it_goes_on_as_it_did(state: TrainState) -> None:
+    """Bit for bit, the average too."""
+    step(state)
+    captured = state.capture()
+    ends = []
+    for _ in range(2):
+        state.restore(captured)
+        step(state)
+        step(state)
+        ends.append(state.capture())
+    assert_same(ends[0], ends[1])
 
 
 def test_what_an_optimizer_did_not_keep_then_it_forgets(state: TrainState) -> None:

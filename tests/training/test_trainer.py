@@ -8,16 +8,29 @@ import torch
 import torch._dynamo
 import torch.nn.functional as F
 from same import assert_same
+from torchvision.transforms.v2.functional import resize
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import LOADERS
 from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
-from fastcifar.recipe import Augmentation, Recipe, Schedule
+from fastcifar.own import OwnCode
+from fastcifar.recipe import (
+    Augmentation,
+    Average,
+    Evaluation,
+    Muon,
+    OwnModel,
+    OwnOptimizer,
+    Recipe,
+    Schedule,
+    Speednet,
+)
 from fastcifar.training.evaluate import OnBytes, evaluate, normalise
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.state import TrainState
+from fastcifar.training.step import resized
 from fastcifar.training.trainer import Trainer
 
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
@@ -156,7 +169,7 @@ def test_drop_last(small: Dataset, quick: Recipe) -> None:
     watcher = Watcher()
     trainer = Trainer(replace(quick, drop_last=True), small, CPU)
     trainer.run([watcher])
-    assert trainer.steps_per_epoch == 2
+    assert trainer.steps == [2, 2]
     assert len(watcher.steps) == 4
     assert watcher.logs[0].images_per_second == pytest.approx(256 / watcher.logs[0].train_seconds)
 
@@ -229,3 +242,220 @@ def test_nothing_is_compiled_in_training(
         with torch.compiler.set_stance("fail_on_recompile"):
             Trainer(replace(quick, seed=1), small, execution).train_epoch()
     torch._dynamo.reset()
+
+
+def own(**parts: object) -> OwnCode:
+    return OwnCode(**parts)  # type: ignore[arg-type]
+
+
+class Linear(torch.nn.Module):
+    """A network of one's own."""
+
+    def __init__(self, classes: int, outputs: int | None = None) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(3, outputs or classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images.mean(dim=(2, 3)))
+
+
+MINE = OwnModel("mine.py:Net")
+
+
+def test_a_network_of_ones_own_trains(small: Dataset, quick: Recipe) -> None:
+    trainer = Trainer(replace(quick, model=MINE), small, CPU, own(model=Linear))
+    trainer.run()
+    assert isinstance(trainer.model, Linear)
+    other = Trainer(replace(quick, model=MINE, seed=1), small, CPU, own(model=Linear))
+    assert not torch.equal(trainer.model.head.weight, other.model.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (
+            lambda classes: Linear(classes, 9),
+            r"of images \(2, 3, 32, 32\) it gives \(2, 9\); logits \(2, 10\) are needed",
+        ),
+        (lambda classes: 3, "gives a int, not a torch.nn.Module"),
+        (lambda classes: torch.nn.Flatten(), "a network without parameters to train"),
+        (lambda: 3, "TypeError: .*takes 0 positional arguments but 1 was given"),
+        (lambda classes: torch.nn.Linear(31, classes), r"of images \(2, 3, 32, 32\): RuntimeError: .*mat1 and mat2"),
+    ],
+)
+def test_what_is_no_network_is_refused_before_the_first_step(
+    small: Dataset, quick: Recipe, model: object, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^mine\.py:Net.*{complaint}"):
+        Trainer(replace(quick, model=MINE), small, CPU, own(model=model))
+
+
+def sgd(network: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), lr=0.1)
+
+
+def test_an_optimizer_of_ones_own_has_its_rates_scaled(small: Dataset, quick: Recipe) -> None:
+    recipe = quick.with_optimizer(OwnOptimizer("mine.py:make"))
+    trainer = Trainer(recipe, small, CPU, own(optimizer=sgd))
+    logs = [trainer.train_epoch() for _ in range(2)]
+    assert [log.learning_rate for log in logs] == [pytest.approx(0.1), pytest.approx(0.01)]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "complaint"),
+    [
+        (lambda network: sgd(network.prep), r"misses the parameters layer1\.block\.conv\.weight.* and \d+ more"),
+        (lambda network: [sgd(network), sgd(network.head)], "holds the parameter head.weight twice"),
+        (lambda network: "adam", "gives a str, not a torch.optim.Optimizer"),
+        (lambda network: None, "gives a NoneType, not a torch.optim.Optimizer"),
+        (lambda network: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_is_no_optimizer_of_the_network_is_refused(
+    small: Dataset, quick: Recipe, optimizer: object, complaint: str
+) -> None:
+    recipe = quick.with_optimizer(OwnOptimizer("mine.py:make"))
+    with pytest.raises(InputError, match=rf"^mine\.py:make: {complaint}"):
+        Trainer(recipe, small, CPU, own(optimizer=optimizer))
+
+
+def noise(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return images + torch.randn(images.shape, generator=generator, device=images.device)
+
+
+def augmented(quick: Recipe) -> Recipe:
+    return replace(quick, augmentation=replace(quick.augmentation, own="mine.py:f"))
+
+
+def test_an_augmentation_of_ones_own_is_keyed_by_seed_epoch_and_batch(small: Dataset, quick: Recipe) -> None:
+    """The same seed gives the same losses, also of an epoch that is left in its midst; another one does not."""
+    seen: list[torch.Tensor] = []
+
+    def kept(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seen.append(torch.rand(3, generator=generator))
+        return noise(images, generator)
+
+    plain = Trainer(quick, small, CPU).train_epoch()
+    one, other = (Trainer(augmented(quick), small, CPU, own(augmentation=kept)) for _ in range(2))
+    seen.clear()
+    first = one.train_epoch()
+    assert len({tuple(drawn.tolist()) for drawn in seen}) == 3
+    assert first.train_loss != plain.train_loss
+    assert other.train_epoch().train_loss == first.train_loss
+    other.restart(replace(other.recipe, seed=1))
+    assert other.train_epoch().train_loss != first.train_loss
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "complaint"),
+    [
+        (
+            lambda images, generator: images[:, :, 1:],
+            r"changes a batch's shape from \(128, 3, 32, 32\) to \(128, 3, 31, 32\)",
+        ),
+        (lambda images, generator: images.double(), "changes a batch's dtype from torch.float32 to torch.float64"),
+        (lambda images, generator: images.to("meta"), "changes a batch's device from cpu to meta"),
+        (lambda images, generator: None, "gives a NoneType, not a batch of images"),
+        (lambda images: images, "TypeError: .*takes 1 positional argument but 2 were given"),
+    ],
+)
+def test_an_augmentation_that_changes_more_than_pixels_is_refused(
+    small: Dataset, quick: Recipe, augmentation: object, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^mine\.py:f: {complaint}"):
+        Trainer(augmented(quick), small, CPU, own(augmentation=augmentation))
+
+
+def test_an_augmentation_that_cannot_be_compiled_runs_as_it_is_and_it_is_said(small: Dataset, quick: Recipe) -> None:
+    def eager(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return images
+
+    trainer = Trainer(augmented(quick), small, replace(CPU, compile="default"), own(augmentation=eager))
+    assert trainer.notes == ["mine.py:f: torch.compile does not take it whole: it runs eagerly"]
+    trainer.train_epoch()
+
+
+class Sizes(torch.nn.Module):
+    """Keeps the shapes of the batches it is trained on."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.network, self.seen = Linear(classes), []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen.append((len(images), images.shape[-1]))
+        return self.network(images)
+
+
+def test_sizes_of_images_and_batches_by_epoch(small: Dataset, quick: Recipe) -> None:
+    recipe = replace(quick, model=MINE, image_sizes=(24, 32), batch_sizes=(150, 100)).with_epochs(3)
+    watcher, trainer = Watcher(), Trainer(recipe, small, CPU, own(model=Sizes))
+    assert trainer.steps == [2, 3, 3]
+    trainer.model.seen.clear()
+    trainer.run([watcher])
+    assert trainer.model.seen == [(150, 24)] * 2 + [(100, 32)] * 6
+    assert watcher.steps == [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (3, 3)]
+    assert all(log.images_per_second == pytest.approx(300 / log.train_seconds) for log in watcher.logs)
+
+
+def test_images_are_resized_as_torchvision_does(small: Dataset) -> None:
+    images = normalise(torch.from_numpy(small.test_images[:4]))
+    wanted = resize(images, [24, 24], antialias=True)
+    torch.testing.assert_close(resized(images, 24), wanted)
+    assert resized(images.bfloat16(), 24).dtype == torch.bfloat16
+
+
+def test_a_network_too_deep_for_small_images_is_refused_at_the_start(small: Dataset, quick: Recipe) -> None:
+    deep = Speednet(widths=(4, 4, 4, 4))
+    with pytest.raises(InputError, match="16"):
+        Trainer(replace(quick, model=deep, image_sizes=(16, 32)), small, CPU)
+
+
+def test_speednet_with_muon_learns_and_restarts_as_new(small: Dataset, quick: Recipe) -> None:
+    recipe = replace(quick, model=Speednet(widths=(8, 8, 8)), batch_size=50).with_optimizer(Muon()).with_epochs(4)
+    recipe = replace(recipe, average=Average("lookahead"), evaluation=Evaluation("flip"))
+    one = Trainer(recipe, small, CPU)
+    logs = [one.train_epoch() for _ in range(4)]
+    assert logs[-1].train_loss < logs[0].train_loss - 0.15
+    one.restart(replace(recipe, seed=1))
+    new = Trainer(replace(recipe, seed=1), small, CPU)
+    assert_same(one.state.state_dict(), new.state.state_dict())
+    assert one.train_epoch().train_loss == new.train_epoch().train_loss
+
+
+def test_a_restart_begins_the_schedule_anew(small: Dataset, quick: Recipe) -> None:
+    """Also where the rates differ: every group has its first rate again."""
+    one = Trainer(quick, small, CPU)
+    one.run()
+    other = quick.with_rates(min_lr=0.002, max_lr=0.004)
+    one.restart(other)
+    new = Trainer(other, small, CPU)
+    assert_same(one.state.state_dict(), new.state.state_dict())
+    logs = [trainer.train_epoch() for trainer in (one, new)]
+    assert logs[0].train_loss == logs[1].train_loss
+    assert logs[0].learning_rate == 0.004
+
+
+def test_the_average_is_what_is_tested_and_kept(small: Dataset, quick: Recipe) -> None:
+    recipe = replace(quick, average=Average("ema", decay=0.5, every=1, ramp=0))
+    averaged, plain = Trainer(recipe, small, CPU), Trainer(quick, small, CPU)
+    as_is = Trainer(replace(recipe, evaluation=Evaluation(weights="network")), small, CPU)
+    logs = [trainer.train_epoch() for trainer in (averaged, plain, as_is)]
+    assert logs[0].train_loss == logs[1].train_loss == logs[2].train_loss
+    assert logs[0].test_loss != logs[1].test_loss == logs[2].test_loss
+    assert averaged.tested_network is not averaged.model
+    assert as_is.tested_network is as_is.model
+
+
+def test_a_rate_of_the_first_epochs_ends(small: Dataset, quick: Recipe) -> None:
+    """The whitening's bias moves in the first epoch and stays in the second."""
+    recipe = replace(quick, model=Speednet(widths=(4, 4, 4), whiten_bias_epochs=1.0)).with_optimizer(Muon())
+    trainer = Trainer(recipe, small, CPU)
+    seen = [trainer.model.whiten.bias.detach().clone()]
+    for _ in range(2):
+        trainer.train_epoch()
+        seen.append(trainer.model.whiten.bias.detach().clone())
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], seen[2])
