@@ -29,7 +29,7 @@ from fastcifar.errors import InputError
 from fastcifar.files import write_whole
 from fastcifar.peers.compare import OURS, parse_paths
 from fastcifar.peers.program import ProgramError, run_program
-from fastcifar.recipe import shipped_recipes
+from fastcifar.recipe.files import shipped_recipes
 from fastcifar.report.console import Console
 
 ROOT = Path(__file__).parents[1]

@@ -1,13 +1,15 @@
 """Records to try things on, made up: a machine that never was, whose runs cross 90 % in their last epochs."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe
+from fastcifar.recipe import OwnModel, Recipe, Schedule
+from fastcifar.records.check import CIFAR10_SHA256
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.record import Epoch, Images, Record, Run, make_record
+from fastcifar.records.record import Epoch, Images, Record, Run, Source, Work, make_record
 
 ENVIRONMENT: dict[str, Any] = {
     "fastcifar": "0.1.0",
@@ -64,6 +66,8 @@ def record(
     seconds: float = 10.0,
     name: str = "mine",
     recipe: Recipe | None = None,
+    sources: Sequence[Source] = (),
+    work: Work | None = None,
     **environment: Any,
 ) -> Record:
     """A record of runs with these test accuracies after each epoch."""
@@ -80,6 +84,8 @@ def record(
         images=Images(train=50_000, test=10_000),
         environment={**ENVIRONMENT, **environment},
         runs=[run(recipe.seed + number, values, seconds) for number, values in enumerate(accuracies)],
+        sources=sources,
+        work=work,
     )
 
 
@@ -87,3 +93,18 @@ def recipe_of(found: Record) -> dict[str, Any]:
     """The recipe's fields."""
     assert found.recipe is not None
     return asdict(found.recipe)
+
+
+OWN = "class Net:  # </pre><script>alert(1)</script>\n\tpass\n"
+
+
+def record_of_own(text: str = OWN, **changes: Any) -> Record:
+    """A record of a network of somebody's own, whose file has this text."""
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    recipe = Recipe(
+        epochs=2,
+        schedule=Schedule(peak_epoch=1),
+        model=OwnModel("net.py:Net", {"width": 4}, sha256),
+        dataset_sha256=CIFAR10_SHA256,
+    )
+    return record(recipe=recipe, sources=[Source(file="net.py", sha256=sha256, text=text)], **changes)

@@ -12,7 +12,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from fastcifar.bench.environment import environment
-from fastcifar.bench.step import flops_per_image
+from fastcifar.bench.flops import flops_per_image
 from fastcifar.bench.throughput import in_turn, matmul_candidate
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
+from fastcifar.own import OwnCode
 from fastcifar.recipe import Recipe
 from fastcifar.training.clock import Clock
 from fastcifar.training.log import Observer
@@ -99,24 +100,29 @@ def profile_training(
     dataset: Dataset,
     execution: Execution,
     *,
+    own: OwnCode | None = None,
     steps: int = 50,
     trace: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Profile:
     """Train three epochs of `recipe`: one to warm up, one for the time of a step, and one in part under the profiler.
 
-    `execution` is resolved. `trace` gets the profiler's trace for a viewer such as Perfetto, gzipped. Raises
-    `InputError` where an epoch is less than two batches.
+    Where sizes of batches and images change, all three have those of the third. `execution` is resolved, and `own` the
+    code of one's own that the recipe names. `trace` gets the profiler's trace for a viewer such as Perfetto, gzipped.
+    Raises `InputError` where an epoch is less than two batches.
     """
     progress("setting up")
-    if len(dataset.train_images) < 2 * recipe.batch_size:
-        raise InputError(f"batch_size: two batches of {recipe.batch_size:,} are more than the training images")
-    trainer = Trainer(recipe.with_epochs(max(recipe.epochs, 3)), dataset, execution)
+    batch_size, image_size = recipe.batch_size_of(2), recipe.image_size_of(2)
+    if len(dataset.train_images) < 2 * batch_size:
+        raise InputError(f"batch_size: two batches of {batch_size:,} are more than the training images")
+    recipe = replace(recipe, batch_size=batch_size, batch_sizes=(), image_sizes=(image_size,))
+    trainer = Trainer(recipe.with_epochs(max(recipe.epochs, 3)), dataset, execution, own)
+    steps_per_epoch = trainer.steps[0]
     progress("epoch 1: warming up")
     trainer.train_epoch()
     progress("epoch 2: timing")
     log = trainer.train_epoch()
-    window = _Window(trainer.device, *warm_and_profiled(trainer.steps_per_epoch, steps))
+    window = _Window(trainer.device, *warm_and_profiled(steps_per_epoch, steps))
     progress("epoch 3: profiling")
     trainer.train_epoch([window])
     progress("measuring matrix products")
@@ -127,17 +133,17 @@ def profile_training(
     ran = device_work(window.profiler.events(), trainer.device)
     if not ran:
         raise RunError(f"the profiler saw nothing run on {trainer.device}; it may not be allowed to here")
-    own = "self_device_time_total" if trainer.device.type == "cuda" else "self_cpu_time_total"  # microseconds
+    spent = "self_device_time_total" if trainer.device.type == "cuda" else "self_cpu_time_total"  # microseconds
     sums = device_work(window.profiler.key_averages(), trainer.device)
     return summarise(
-        [(one.key, one.count, getattr(one, own) / 1e6) for one in sums],
+        [(one.key, one.count, getattr(one, spent) / 1e6) for one in sums],
         [(event.time_range.start / 1e6, event.time_range.end / 1e6) for event in ran],
         steps=window.steps,
-        batch_size=recipe.batch_size,
-        step_seconds=log.train_seconds / trainer.steps_per_epoch,
+        batch_size=batch_size,
+        step_seconds=log.train_seconds / steps_per_epoch,
         images_per_second=log.images_per_second,
         profiled_seconds=window.seconds,
-        flops=flops_per_image(recipe.model, len(dataset.classes)),
+        flops=flops_per_image(trainer.model, image_size),
         matmul_rate=rate,
     )
 

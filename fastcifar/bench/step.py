@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from fastcifar.bench.flops import flops_per_image
 from fastcifar.bench.throughput import Candidate, Measurement, in_turn, matmul_candidate, repeated
 from fastcifar.execution import Execution, compiler, resolve
 from fastcifar.models import build
+from fastcifar.own import NetworkFactory
 from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
 from fastcifar.training.step import DTYPES, TrainingStep
@@ -23,6 +24,7 @@ def bench_step(
     model: Model,
     *,
     classes: int,
+    own: NetworkFactory | None = None,
     device: torch.device,
     batch_size: int = 512,
     blocks: int = 7,
@@ -33,9 +35,9 @@ def bench_step(
     """Images/s of a step: eager / compiled, NCHW / channels_last, float32 / half precision.
 
     The limit is the matrix product rate of the same precision, measured in the same run, over the step's operations an
-    image, counted by torch's FlopCounterMode. Details: teraflops, peak memory in bytes (of the GPU's allocator, or of
-    the whole process), seconds the first step took (compilation), and whether it is what `auto` picks.
-    `short` leaves out the compiled steps but one, and NCHW but the yardstick.
+    image (`fastcifar.bench.flops`). Details: teraflops, peak memory in bytes (of the GPU's allocator, or of the whole
+    process), seconds the first step took (compilation), and whether it is what `auto` picks. `own` is the code of a
+    network that does not ship; `short` leaves out the compiled steps but one, and NCHW but the yardstick.
     """
     chosen, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
     mode = "reduce-overhead" if device.type == "cuda" else "default"
@@ -50,7 +52,7 @@ def bench_step(
         or (compiled, precision, layout) == ("off", "float32", "nchw")
         or (layout == "channels_last" and (compiled == "off" or precision == chosen.precision))
     ]
-    flops = flops_per_image(model, classes)
+    flops = flops_per_image(build(model, classes, own))
     matmuls = {precision: matmul_candidate(device, DTYPES[precision], seconds) for precision in ("float32", half)}
     candidates = list(matmuls.values())
     details: dict[str, dict[str, Any]] = {}
@@ -58,7 +60,7 @@ def bench_step(
         name = f"{'eager' if compiled == 'off' else 'compiled'}-{precision}-{layout}"
         progress(f"setting up: {name}")
         others = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-        train, batch = new_step(model, classes, batch_size, device, precision, compiled, FORMATS[layout])
+        train, batch = new_step(model, classes, own, batch_size, device, precision, compiled, FORMATS[layout])
 
         def step(train: TrainingStep = train, batch: tuple[Tensor, Tensor] = batch) -> float:
             train(*batch)
@@ -90,6 +92,7 @@ def bench_step(
 def new_step(
     model: Model,
     classes: int,
+    own: NetworkFactory | None,
     batch_size: int,
     device: torch.device,
     precision: str,
@@ -98,22 +101,13 @@ def new_step(
 ) -> tuple[TrainingStep, tuple[Tensor, Tensor]]:
     """A training step of a new network, and a batch to give it that is already there."""
     torch.manual_seed(0)
-    network = build(model, classes).to(device).to(memory_format=layout)
+    network = build(model, classes, own).to(device).to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     step = TrainingStep(
-        network, [optimizer], batch_size=batch_size, device=device, precision=precision, compile=compiled
+        network, [optimizer], batch_sizes={batch_size}, device=device, precision=precision, compile=compiled
     )
     images = torch.randn(batch_size, 3, 32, 32, device=device).to(memory_format=layout)
     return step, (images, torch.randint(0, classes, (batch_size,), device=device))
-
-
-def flops_per_image(model: Model, classes: int) -> float:
-    """Floating-point operations of a training step, forward and backward, for an image."""
-    network = build(model, classes)
-    counter = FlopCounterMode(display=False)
-    with counter:
-        network(torch.randn(2, 3, 32, 32)).sum().backward()
-    return counter.get_total_flops() / 2
 
 
 def peak_memory(step: Callable[[], float], device: torch.device, others: int) -> int | None:

@@ -14,6 +14,7 @@ from fastcifar.bench.step import bench_step
 from fastcifar.bench.throughput import Measurement
 from fastcifar.bench.train import bench_train
 from fastcifar.data.dataset import Dataset
+from fastcifar.own import NetworkFactory
 from fastcifar.recipe import Model
 
 BenchName = Literal["all", "loaders", "step", "train"]
@@ -24,17 +25,21 @@ def run_benches(
     dataset: Dataset,
     model: Model,
     *,
+    own: NetworkFactory | None = None,
     device: torch.device,
     batch_size: int,
     blocks: int,
     short: bool,
     progress: Callable[[str], None],
 ) -> list[Measurement]:
-    """The benchmark `what`, or all three; `short` ones have smaller blocks and fewer combinations."""
+    """The benchmark `what`, or all three; `short` ones have smaller blocks and fewer combinations.
+
+    `own` is the code of a network that does not ship.
+    """
     benches: dict[str, tuple[float, float, Callable[..., list[Measurement]]]] = {  # seconds of a block, of a short one
         "loaders": (0.5, 0.2, partial(bench_loaders, dataset)),
-        "step": (0.5, 0.2, partial(bench_step, model, classes=len(dataset.classes), short=short)),
-        "train": (6.0, 1.0, partial(bench_train, dataset, model)),
+        "step": (0.5, 0.2, partial(bench_step, model, classes=len(dataset.classes), own=own, short=short)),
+        "train": (6.0, 1.0, partial(bench_train, dataset, model, own=own)),
     }
     out: list[Measurement] = []
     for name in benches if what == "all" else [what]:

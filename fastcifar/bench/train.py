@@ -16,6 +16,7 @@ from fastcifar.bench.throughput import Candidate, Measurement, in_turn
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import open_loader
 from fastcifar.execution import Execution, has_dali, resolve
+from fastcifar.own import NetworkFactory
 from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
 from fastcifar.training.step import DTYPES
@@ -27,6 +28,7 @@ def bench_train(
     dataset: Dataset,
     model: Model,
     *,
+    own: NetworkFactory | None = None,
     device: torch.device,
     batch_size: int = 512,
     blocks: int = 7,
@@ -40,7 +42,8 @@ def bench_train(
     batches; a GPU's queue hides that time, so there it is what the block takes longer than `ready`'s beside it.
     """
     execution, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
-    step, fixed = new_step(model, len(dataset.classes), batch_size, device, execution.precision, execution.compile)
+    classes = len(dataset.classes)
+    step, fixed = new_step(model, classes, own, batch_size, device, execution.precision, execution.compile)
     for _ in range(3):
         step(*fixed)
     clock = Clock(device)
@@ -82,5 +85,5 @@ def bench_train(
         else:
             stalls = waits[name][1:]  # the first block warmed up
         stall = 0.0 if name == READY else statistics.median(stalls)
-        out.append(one.against(measured[YARDSTICK], ready.median, stall=stall, steps=steps, width=model.width))
+        out.append(one.against(measured[YARDSTICK], ready.median, stall=stall, steps=steps, model=model.name))
     return out

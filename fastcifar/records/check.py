@@ -10,11 +10,14 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from fastcifar.errors import InputError, complaint, short
+from fastcifar.own import digest, own_files
 from fastcifar.recipe import Recipe, validated
 from fastcifar.records.migrate import migrated
 from fastcifar.records.protocol import P_LIMIT, first_crossing
 from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash, summarise
 
+CIFAR10_SHA256 = "8b498b590fb068e9bba100bf76d66281b4873decd42f6e434612511c84623606"  # `Dataset.sha256` of all of it
+_CLASSES = {"cifar10": 10, "cifar100": 100, "synthetic": 10}
 LARGEST = 16 * 2**20  # bytes; a million epochs do not fit, a thousand runs of 24 do
 
 
@@ -51,6 +54,8 @@ def read_record(path: Path) -> Record:
     used, execution = record.environment.gpus, record.execution
     if execution and used is not None and (used > 0) != (execution.device == "cuda"):
         refuse("environment.gpus", f"{used} used, but the runs were on {execution.device}")
+    _check_sources(record, refuse)
+    _check_work(record, refuse)
     _check_runs(record, refuse)
     _check_summary(record, refuse)
     return record
@@ -72,6 +77,32 @@ def require_reached(record: Record, path: Path) -> None:
         raise InputError(f"{path}: summary.final_accuracy.mean: {mean:.3%} is below the target of {record.target:.2%}")
     p = "no p, which takes two runs or more" if record.summary.p is None else f"p = {record.summary.p:.3g}"
     raise InputError(f"{path}: summary.p: {p}; fixed-budget needs p < {P_LIMIT}")
+
+
+def require_work(record: Record, path: Path) -> None:
+    """Raises `InputError` if the operations in the record are not those that its recipe's network takes.
+
+    They are counted again, which imports torch and runs no code but that of networks that ship: those of others stand
+    as they are, as do those on images of somebody's own, whose number of classes is not in the record.
+    """
+    recipe, work = record.recipe, record.work
+    if recipe is None or work is None or recipe.dataset not in _CLASSES:
+        return
+    from fastcifar.bench.flops import recounted
+
+    try:
+        by_epoch, optimizer = recounted(recipe, classes=_CLASSES[recipe.dataset])
+    except InputError as error:
+        raise InputError(f"{path}: recipe.{error}") from error
+    found = [
+        (f"flops_per_image.{epoch}", *pair)
+        for epoch, pair in enumerate(zip(work.flops_per_image, by_epoch or (), strict=False))
+    ]
+    if optimizer is not None:
+        found.append(("optimizer_flops_per_step", work.optimizer_flops_per_step, optimizer))
+    for name, value, right in found:
+        if not math.isclose(value, right, rel_tol=1e-6):
+            raise InputError(f"{path}: work.{name}: {value:.12g}, but what the recipe names takes {right:.12g}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -106,9 +137,14 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
     """The record is of this recipe: target, number of images, number of epochs, seeds."""
     if record.target != recipe.target:
         refuse("target", f"{record.target} is not the recipe's {recipe.target}")
-    if recipe.dataset == "cifar10":
+    if record.evaluation is not None:
+        refuse("evaluation", "is said by the recipe")
+    whole = recipe.limit_train is None and recipe.limit_test is None
+    if whole and recipe.dataset == "cifar10" and recipe.dataset_sha256 not in (None, CIFAR10_SHA256):
+        refuse("recipe.dataset_sha256", f"is not CIFAR-10's, which is {CIFAR10_SHA256}")
+    if recipe.dataset in ("cifar10", "cifar100"):
         train = recipe.limit_train or 50_000
-        train -= train % recipe.batch_size if recipe.drop_last else 0
+        train -= train % recipe.batch_size_of(0) if recipe.drop_last else 0
         for field, expected in {"train": train, "test": recipe.limit_test or 10_000}.items():
             if (number := getattr(record.images, field)) != expected:
                 refuse(f"images.{field}", f"{number:,} images; by the recipe it is {expected:,}")
@@ -120,6 +156,37 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
         stopped = stopped and run.epochs[-1].test_accuracy >= recipe.target
         if len(run.epochs) != recipe.epochs and not (stopped and len(run.epochs) < recipe.epochs):
             refuse(f"runs.{number}.epochs", f"{len(run.epochs)} epochs; the recipe has {recipe.epochs}")
+
+
+def _check_sources(record: Record, refuse: Any) -> None:
+    """The record has the code of somebody's own that its recipe names, byte by byte, and no other."""
+    recipe = record.recipe
+    named = own_files(recipe) if recipe else {}
+    for number, source in enumerate(record.sources):
+        place = f"sources.{number}"
+        if source.file not in named:
+            refuse(f"{place}.file", f"{short(source.file)} is no file that the recipe names, or stands there twice")
+        if source.sha256 != (found := digest(source.text)):
+            refuse(f"{place}.sha256", f"is not that of the text, which is {found}")
+        if source.sha256 != named.pop(source.file):
+            refuse(f"{place}.sha256", "is not the one in the recipe")
+    if named:
+        refuse("sources", f"{short(next(iter(named)))} is missing, which the recipe names")
+    if recipe:
+        parts = (recipe.model, "sha256"), (recipe.optimizer, "sha256"), (recipe.augmentation, "own_sha256")
+        stated = {getattr(part, field, None) for part, field in parts} - {None}
+        if stated != {source.sha256 for source in record.sources}:
+            refuse("recipe", "has a sha256 that no source has")
+
+
+def _check_work(record: Record, refuse: Any) -> None:
+    """There is a number of operations for each epoch."""
+    if record.work is None:
+        return
+    if record.recipe is None:
+        refuse("work", "there is no recipe")
+    elif (number := len(record.work.flops_per_image)) != record.recipe.epochs:
+        refuse("work.flops_per_image", f"{number} epochs; the recipe has {record.recipe.epochs}")
 
 
 def _check_runs(record: Record, refuse: Any) -> None:
@@ -158,7 +225,7 @@ def _check_runs(record: Record, refuse: Any) -> None:
 
 def _check_summary(record: Record, refuse: Any) -> None:
     """The summary follows from the log."""
-    summary = summarise(record.runs, record.protocol, record.target, record.images.train)
+    summary = summarise(record.runs, record.protocol, record.target, record.images.train, record.work)
     expected = _flat("summary", summary.model_dump())
     stated = _flat("summary", record.summary.model_dump())
     for field in stated | expected:

@@ -10,14 +10,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from fastcifar.recipe import Recipe, load_recipe, shipped_recipes
+from fastcifar.recipe import Recipe
+from fastcifar.recipe.files import load_recipe, shipped_recipes
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.record import Environment, Record
+from fastcifar.records.record import Environment, Record, optimizer_petaflops
 
 Division = Literal["closed", "open"]
-# What of a recipe is not looked at when it is held to another: which seeds, and when the clock stops.
-_NOT_COMPARED = ("seed", "target", "stop_at_target")
+# What of a recipe is not looked at when it is held to another: which seeds, when the clock stops, and the images' sum,
+# which is filled in when they are read.
+_NOT_COMPARED = ("seed", "target", "stop_at_target", "dataset_sha256")
+_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "synthetic": "synthetic"}
+_VIEWS = {"none": "plain", "flip+shift-quarter": "flip+shift of 25 %"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Entry:
     hardware: str
     data: str
     recipe: str
+    evaluation: str
     loader: str
 
     @property
@@ -37,6 +42,10 @@ class Entry:
         """Mean seconds by the record's protocol."""
         assert self.record.summary.seconds is not None  # a record without is not reached, and is refused
         return self.record.summary.seconds.mean
+
+    def optimizer_petaflops(self) -> float | None:
+        """As `fastcifar.records.record.optimizer_petaflops`."""
+        return optimizer_petaflops(self.record)
 
     def curve(self) -> list[tuple[float, float]]:
         """Training seconds so far and test accuracy after each epoch, means over the runs (to the shortest run)."""
@@ -66,7 +75,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Published:
-    """A result that others published, to a target from 0 to 1; never measured here."""
+    """A result that others published, to a target from 0 to 1; never measured here. None is what they do not say."""
 
     name: str
     seconds: float
@@ -74,6 +83,8 @@ class Published:
     hardware: str
     year: int
     source: str
+    petaflops: float | None = None
+    evaluation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,7 @@ def read_entry(path: Path) -> Entry:
         hardware=hardware(record.environment),
         data=_data(record),
         recipe=_recipe_name(record),
+        evaluation=evaluation(record),
         loader=record.execution.loader if record.execution else "its own",
     )
 
@@ -152,13 +164,29 @@ def hardware(environment: Environment) -> str:
     return ", ".join(filter(None, (" ".join(cpu.split()), cores, environment.cpu_capability)))
 
 
+def evaluation(record: Record) -> str:
+    """What was tested: each image as it is ("plain") or several views of it, by the network or an average of it."""
+    if record.recipe is None:
+        return record.evaluation or ""
+    asked, average = record.recipe.evaluation, record.recipe.average.name
+    views = _VIEWS.get(asked.tta, asked.tta)
+    if average == "none" or asked.weights != "average":
+        return views
+    return f"{views}{',' if '%' in views else ''} of {average.upper() if average == 'ema' else average}"
+
+
 def _data(record: Record) -> str:
-    name = "CIFAR-10" if record.recipe is None or record.recipe.dataset == "cifar10" else record.recipe.dataset
-    whole = (record.images.train, record.images.test) == (50_000, 10_000)
-    # Who leaves out an epoch's last, short batch still has the whole of the data.
-    if record.images.test == 10_000 and (record.recipe is None or record.recipe.limit_train is None):
-        whole = whole or 49_000 <= record.images.train <= 50_000
-    return name if whole else f"{name} ({record.images.train:,} + {record.images.test:,} images)"
+    recipe, images = record.recipe, record.images
+    if recipe and recipe.dataset not in _DATA:
+        # One's own: what has the same name need not be the same.
+        name, whole = f"{recipe.dataset} {(recipe.dataset_sha256 or 'unknown')[:8]}", False
+    else:
+        name = _DATA[recipe.dataset if recipe else "cifar10"]
+        whole = (images.train, images.test) == (50_000, 10_000)
+        # Who leaves out an epoch's last, short batch still has the whole of the data.
+        if images.test == 10_000 and (recipe is None or recipe.limit_train is None):
+            whole = whole or 49_000 <= images.train <= 50_000
+    return name if whole else f"{name} ({images.train:,} + {images.test:,} images)"
 
 
 def _recipe_name(record: Record) -> str:

@@ -9,6 +9,7 @@ of the recipe as it stands in the file.
 from collections.abc import Callable
 from typing import Any
 
+from fastcifar.recipe.migrate import with_kinds
 from fastcifar.records.record import SCHEMA_VERSION
 
 
@@ -26,7 +27,15 @@ def _gpus_used(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "environment": {**environment, "gpus": used, **unused}}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _gpus_used}
+def _named_parts(values: dict[str, Any]) -> dict[str, Any]:
+    """2 -> 3: the recipe names its network and optimizer; there was no code of one's own, and no work was counted."""
+    summary = values.get("summary")
+    if isinstance(summary, dict):
+        values = {**values, "summary": {"petaflops": None, **summary}}
+    return {"sources": [], "work": None, "evaluation": None, **values, "recipe": with_kinds(values.get("recipe"))}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _gpus_used, 2: _named_parts}
 
 
 def migrated(values: dict[str, Any]) -> dict[str, Any]:

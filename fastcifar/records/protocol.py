@@ -28,12 +28,15 @@ class EpochTimes(Protocol):
     def test_accuracy(self) -> float: ...
 
 
+def epochs_to(target: float, epochs: Sequence[EpochTimes]) -> int | None:
+    """How many epochs there are up to the first whose test accuracy is at least `target`; None if none is."""
+    return next((number for number, epoch in enumerate(epochs, 1) if epoch.test_accuracy >= target), None)
+
+
 def first_crossing(epochs: Sequence[EpochTimes], target: float) -> float | None:
     """Training seconds at the end of the first epoch whose test accuracy is at least `target`; None if none is."""
-    for number, epoch in enumerate(epochs, start=1):
-        if epoch.test_accuracy >= target:
-            return math.fsum(past.train_seconds for past in epochs[:number])
-    return None
+    number = epochs_to(target, epochs)
+    return None if number is None else math.fsum(past.train_seconds for past in epochs[:number])
 
 
 def fixed_budget(epochs: Sequence[EpochTimes]) -> float:

@@ -19,20 +19,30 @@ from fastcifar.recipe import Recipe, validated
 from fastcifar.records.protocol import (
     P_LIMIT,
     ProtocolName,
+    epochs_to,
     first_crossing,
     fixed_budget,
     interval,
     p_below,
 )
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 # One line of text: no control characters, and none that turn the direction of writing.
 Line = Annotated[
     str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$")
 ]
+# Any lines: tabs, and the ends of lines and pages.
+Text = Annotated[
+    str,
+    StringConstraints(
+        max_length=2**20, pattern=r"^[^\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
+    ),
+]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = NonNegative
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -74,15 +84,33 @@ class Interval(_Strict):
 
 
 class Summary(_Strict):
-    """What follows from the log. `seconds` by the record's protocol, None unless every run has a time; `p` of the
-    one-sided t-test that the mean final accuracy is above the target; `reached`: the claim holds."""
+    """What follows from the log. `seconds` by the record's protocol, None unless every run has a time; `petaflops`
+    (1e15) of training in the same epochs, None without `work`; `p` of the one-sided t-test that the mean final accuracy
+    is above the target; `reached`: the claim holds."""
 
     runs: Annotated[int, Field(ge=1)]
     seconds: Interval | None
     final_accuracy: Interval
     images_per_second: Interval
+    petaflops: Interval | None
     p: Accuracy | None
     reached: bool
+
+
+class Source(_Strict):
+    """A file of a person's own that the recipe names. It is there to be read: nothing in a record is ever executed."""
+
+    file: Line
+    sha256: Sha256
+    text: Text
+
+
+class Work(_Strict):
+    """Floating-point operations: of training on an image, forward and backward, in each epoch of the recipe; and of a
+    step of the optimizer, which are reported beside those. Counted by `fastcifar.bench.flops`."""
+
+    flops_per_image: Annotated[list[NonNegative], Field(min_length=1, max_length=100_000)]
+    optimizer_flops_per_step: NonNegative
 
 
 class Images(_Strict):
@@ -130,17 +158,24 @@ class Executed(_Strict):
 
 
 class Record(_Strict):
-    """A result: n runs of one recipe on one machine. `recipe` and `execution` are None for a rival's program."""
+    """A result: n runs of one recipe on one machine.
 
-    schema_version: Literal[2]
+    `recipe`, `execution` and `work` are None for a rival's program, and `evaluation` says what of it was tested, as
+    the recipe does elsewhere. `sources` are the files of a person's own that the recipe names.
+    """
+
+    schema_version: Literal[3]
     program: Line
     name: Annotated[Line, StringConstraints(min_length=1, max_length=60)]
     protocol: ProtocolName
     target: Annotated[float, Field(gt=0, le=1)]
     recipe: Recipe | None
     recipe_hash: Line | None
+    sources: Annotated[list[Source], Field(max_length=10)]
     execution: Executed | None
+    evaluation: Line | None
     images: Images
+    work: Work | None
     environment: Environment
     runs: Annotated[list[Run], Field(min_length=1, max_length=10_000)]
     summary: Summary
@@ -157,27 +192,58 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def summarise(runs: Sequence[Run], protocol: ProtocolName, target: float, images: int) -> Summary:
-    """All figures of a record, from its runs' logs; `images` are trained on in an epoch."""
+def summarise(
+    runs: Sequence[Run], protocol: ProtocolName, target: float, images: int, work: Work | None = None
+) -> Summary:
+    """All figures of a record, from its runs' logs; `images` are trained on in an epoch, with `work`."""
     times = [
         first_crossing(run.epochs, target) if protocol == "first-crossing" else fixed_budget(run.epochs) for run in runs
     ]
     accuracies = [run.epochs[-1].test_accuracy for run in runs]
     rates = [images * len(run.epochs) / math.fsum(epoch.train_seconds for epoch in run.epochs) for run in runs]
     known = [time for time in times if time is not None]
+    timed = len(known) == len(runs)
     p = p_below(accuracies, target)
     if protocol == "first-crossing":
-        reached = len(known) == len(runs)
+        reached = timed
     else:
         reached = p is not None and p < P_LIMIT and interval(accuracies)[0] >= target
     return Summary(
         runs=len(runs),
-        seconds=_interval(known) if len(known) == len(runs) else None,
+        seconds=_interval(known) if timed else None,
         final_accuracy=_interval(accuracies),
         images_per_second=_interval(rates),
+        petaflops=_interval([_petaflops(run, protocol, target, images, work) for run in runs])
+        if work and timed
+        else None,
         p=p,
         reached=reached,
     )
+
+
+def _timed_epochs(run: Run, protocol: ProtocolName, target: float) -> int:
+    """How many of a run's epochs its seconds are of, by the protocol: up to the first at the target, or all."""
+    crossed = epochs_to(target, run.epochs) if protocol == "first-crossing" else None
+    return crossed or len(run.epochs)
+
+
+def _petaflops(run: Run, protocol: ProtocolName, target: float, images: int, work: Work) -> float:
+    return images * math.fsum(work.flops_per_image[: _timed_epochs(run, protocol, target)]) / 1e15
+
+
+def optimizer_petaflops(record: Record) -> float | None:
+    """What the optimizer's own steps take beside `summary.petaflops`, a mean over the runs; None without `work`."""
+    recipe, work, images = record.recipe, record.work, record.images.train
+    if recipe is None or work is None:
+        return None
+    steps = [
+        sum(
+            math.ceil(images / recipe.batch_size_of(epoch))
+            for epoch in range(_timed_epochs(run, record.protocol, record.target))
+        )
+        for run in record.runs
+    ]
+    return work.optimizer_flops_per_step * sum(steps) / len(steps) / 1e15
 
 
 def _interval(values: Sequence[float]) -> Interval:
@@ -196,6 +262,9 @@ def make_record(
     images: Images,
     environment: dict[str, Any],
     runs: Sequence[Run],
+    sources: Sequence[Source] = (),
+    work: Work | None = None,
+    evaluation: str | None = None,
 ) -> Record:
     """A record of `runs`, its summary and hash computed; `execution` is resolved."""
     if recipe is not None:
@@ -208,11 +277,14 @@ def make_record(
         target=target,
         recipe=recipe,
         recipe_hash=None if recipe is None else recipe_hash(asdict(recipe)),
+        sources=list(sources),
         execution=None if execution is None else Executed(**asdict(execution)),
+        evaluation=evaluation,
         images=images,
+        work=work,
         environment=Environment(**environment),
         runs=list(runs),
-        summary=summarise(runs, protocol, target, images.train),
+        summary=summarise(runs, protocol, target, images.train, work),
     )
 
 

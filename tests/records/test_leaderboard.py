@@ -3,15 +3,19 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_records import record
 
+from fastcifar.bench.flops import recounted
 from fastcifar.commands import main
-from fastcifar.recipe import Augmentation, Model, Recipe, load_recipe
+from fastcifar.recipe import Augmentation, Average, Evaluation, Muon, OwnModel, Recipe, Resnet, Schedule
+from fastcifar.recipe.files import load_recipe
+from fastcifar.records.check import CIFAR10_SHA256
 from fastcifar.records.dawnbench import write_pair
 from fastcifar.records.leaderboard import division, groups, hardware, read_entry, read_published
-from fastcifar.records.record import Environment, Record, schema, to_json
+from fastcifar.records.record import Environment, Record, Work, schema, to_json
 from fastcifar.report.leaderboard_page import markdown
 
 
@@ -25,18 +29,22 @@ def test_only_seeds_recipe_is_closed() -> None:
     seed = Recipe()
     assert division(seed) == "closed"
     assert division(replace(seed, seed=9, target=0.92, stop_at_target=True)) == "closed"
-    assert division(replace(seed, model=Model(layer2_residual=True))) == "closed"
+    assert division(replace(seed, model=Resnet(layer2_residual=True))) == "closed"
     for changed in (
-        replace(seed, model=Model(width=32)),
+        replace(seed, model=Resnet(width=32)),
         replace(seed, augmentation=Augmentation(cutout=0)),
         replace(seed, batch_size=1024),
         replace(seed, label_smoothing=0.1),
         replace(seed, limit_train=1000),
         seed.with_epochs(10),
+        replace(seed, model=OwnModel("net.py:Net", {}, "0" * 64)),
+        replace(seed, augmentation=Augmentation(own="a.py:f", own_sha256="0" * 64)),
+        replace(seed, average=Average(name="ema")),
         load_recipe("laptop"),
         None,
     ):
         assert division(changed) == "open"
+    assert division(replace(seed, dataset_sha256="0" * 64)) == "closed"  # it is filled in when the images are read
 
 
 def test_what_differs_in_hardware_protocol_or_target_is_never_ranked_together(tmp_path: Path) -> None:
@@ -58,6 +66,43 @@ def test_what_differs_in_hardware_protocol_or_target_is_never_ranked_together(tm
     assert len(groups(entries, protocol="fixed-budget")) == 1
     assert [group.target for group in groups(entries, target=0.8)] == [0.8]
     assert {group.hardware for group in groups(entries, hardware="a gpu")} == {"A GPU", "2 x A GPU"}
+
+
+def test_data_sets_of_one_name_are_ranked_together_only_if_they_are_one(tmp_path: Path) -> None:
+    def data(dataset: str, sha256: str | None) -> str:
+        recipe = Recipe(epochs=2, schedule=Schedule(peak_epoch=1), dataset=dataset, dataset_sha256=sha256)
+        return read_entry(keep(tmp_path, "one", record(recipe=recipe))).data
+
+    assert data("mine", "1" * 64) == "mine 11111111 (50,000 + 10,000 images)"
+    assert data("mine", "2" * 64) == "mine 22222222 (50,000 + 10,000 images)"
+    assert data("mine", None) == "mine unknown (50,000 + 10,000 images)"
+    assert data("cifar10", CIFAR10_SHA256) == data("cifar10", None) == "CIFAR-10"
+    assert data("cifar100", "1" * 64) == "CIFAR-100"
+    assert data("synthetic", "1" * 64) == "synthetic"
+
+
+def test_what_is_tested_is_said(tmp_path: Path) -> None:
+    def said(recipe: Recipe | None, evaluation: str | None = None) -> str:
+        found = record(recipe=recipe)
+        if evaluation:
+            found = found.model_copy(update={"recipe": None, "recipe_hash": None, "evaluation": evaluation})
+        return read_entry(keep(tmp_path, "one", found)).evaluation
+
+    def recipe(average: Any, **testing: Any) -> Recipe:
+        return Recipe(
+            epochs=2,
+            schedule=Schedule(peak_epoch=1),
+            average=Average(name=average),
+            evaluation=Evaluation(**testing),
+        )
+
+    assert said(recipe("none")) == "plain"
+    assert said(recipe("ema", tta="flip")) == "flip of EMA"
+    assert said(recipe("ema", tta="flip", weights="network")) == "flip"
+    assert said(recipe("lookahead", tta="flip+shift")) == "flip+shift of lookahead"
+    assert said(recipe("none", tta="flip+shift-quarter")) == "flip+shift of 25 %"
+    assert said(recipe("ema", tta="flip+shift-quarter")) == "flip+shift of 25 %, of EMA"
+    assert said(None, "flip+shift (last epoch)") == "flip+shift (last epoch)"
 
 
 def test_a_recipe_that_only_borrows_a_name_is_said_to_be_changed(tmp_path: Path) -> None:
@@ -96,6 +141,10 @@ def test_what_others_published() -> None:
     assert [one.target for one in published] == sorted(one.target for one in published)
     assert all(one.source.startswith("https://") for one in published)
     assert published[0].seconds == 1.99
+    by_name = {one.name: one for one in published}
+    assert (by_name["airbench94, Muon"].petaflops, by_name["airbench94, Muon"].evaluation) == (0.29, "flip+shift")
+    assert (by_name["airbench96_faster"].target, by_name["airbench96_faster"].petaflops) == (0.96, 3.1)
+    assert by_name["Hiverge"].petaflops is None
     assert len(curve.points) == 24
     assert curve.points[-1][1] == pytest.approx(0.9199)
     assert next(seconds for seconds, accuracy in curve.points if accuracy >= 0.9) == pytest.approx(420, abs=10)
@@ -116,6 +165,30 @@ def test_check_names_every_refused_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert "below.record.json: runs.0: never reaches the target" in streams.err
     assert "2 of 3 records refused" in streams.err
     assert main(["leaderboard", "check", str(tmp_path / "none.json")]) == 2
+
+
+def test_check_counts_the_operations_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a network that ships; `show` does not, for that takes torch."""
+    recipe = Recipe(epochs=2, schedule=Schedule(peak_epoch=1), model=Resnet(width=4), image_sizes=(16, 32))
+    recipe = recipe.with_optimizer(Muon())
+    by_epoch, optimizer = recounted(recipe, classes=10)
+    assert by_epoch is not None
+    assert optimizer is not None
+
+    def check(*by_epoch: float, optimizer: float = optimizer) -> str:
+        work = Work(flops_per_image=list(by_epoch), optimizer_flops_per_step=optimizer)
+        keep(tmp_path, "one", record(recipe=recipe, work=work))
+        assert main(["leaderboard", "show", str(tmp_path)]) == 0
+        capsys.readouterr()
+        code, streams = main(["leaderboard", "check", str(tmp_path)]), capsys.readouterr()
+        assert (code == 0) == ("holds" in streams.out)
+        return streams.err
+
+    first, second = by_epoch
+    assert check(first, second) == ""
+    assert "one.record.json: work.flops_per_image.0: " in check(first * 0.99, second)
+    assert "one.record.json: work.flops_per_image.1: " in check(first, second * 1.00001)
+    assert "one.record.json: work.optimizer_flops_per_step: 0, but what" in check(first, second, optimizer=0)
 
 
 def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

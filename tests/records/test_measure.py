@@ -10,10 +10,14 @@ import torch
 
 from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
 from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe
+from fastcifar.own import OwnCode, sealed
+from fastcifar.recipe import OwnModel, Recipe, Resnet
 from fastcifar.records import measure
 from fastcifar.records.check import read_record
+from fastcifar.records.measure import Watcher, bench_accuracy
+from fastcifar.records.record import Record, to_json
 from fastcifar.report.progress import AccuracyConsole
 from fastcifar.training.trainer import Trainer
 
@@ -48,6 +52,7 @@ def test_runs_are_kept_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [run.seed for run in first.runs] == [3, 4]
     assert [len(run.epochs) for run in first.runs] == [2, 2]
     assert first.recipe is not None
+    assert isinstance(first.recipe.model, Resnet)
     assert first.recipe.model.width == 4
     assert first.images.train == 200
     assert "seed 4" in capsys.readouterr().out
@@ -165,3 +170,55 @@ def test_bad_input(
     error = capsys.readouterr().err
     assert complaint in error
     assert error.count("\n") == 1
+
+
+OWN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, width=4):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, width, 3), nn.Linear(width, classes)
+
+    def forward(self, images):
+        return self.head(self.conv(images).amax(dim=(2, 3)))
+"""
+
+
+def test_a_record_of_ones_own_network(small: Dataset, quick: Recipe, tmp_path: Path, restored_rng: object) -> None:
+    """It has the network's code, the images' sha256 and the work; and it goes on with the same code only."""
+    file, execution = tmp_path / "net.py", Execution("cpu", "dali", "float32", "off")
+    kept: list[Record] = []
+
+    def measured(recipe: Recipe, own: OwnCode, **options: Any) -> Record:
+        options = {"protocol": "first-crossing", "runs": 1, "earlier": None, **options}
+        return bench_accuracy("own", recipe, small, execution, own=own, keep=kept.append, watcher=Watcher(), **options)
+
+    file.write_text(OWN)
+    named = replace(quick, target=0.01, image_sizes=(16, 32), model=OwnModel(f"{file}:Net", {"width": 3}))
+    recipe, own = sealed(replace(named, dataset=small.name, limit_train=300, limit_test=200))
+    record = measured(recipe, own)
+    assert kept == [record]
+    path = tmp_path / "one.record.json"
+    path.write_bytes(to_json(record))
+    assert read_record(path) == record
+    (source,) = record.sources
+    assert (source.file, source.text) == ("net.py", OWN)
+    assert record.recipe is not None
+    assert record.recipe.model == OwnModel("net.py:Net", {"width": 3}, source.sha256)
+    assert record.recipe.dataset_sha256 == small.sha256
+    assert record.work is not None
+    head = 3 * 2 * 3 * 10  # forward, and two gradients
+    by_hand = [2 * 2 * 9 * 3 * 3 * (side - 2) ** 2 + head for side in (16, 32)]
+    assert record.work.flops_per_image == by_hand
+    assert record.summary.petaflops is not None
+    assert record.summary.petaflops.mean == pytest.approx(300 * by_hand[0] / 1e15)
+
+    again = measured(recipe, own, runs=2, earlier=record)
+    assert (again.runs[0], [run.seed for run in again.runs]) == (record.runs[0], [0, 1])
+    file.write_text(OWN + "# changed\n")
+    with pytest.raises(InputError, match="--resume: the record is of another recipe"):
+        measured(*sealed(named), runs=3, earlier=again)
+    with pytest.raises(InputError, match="its source cannot be had"):
+        measured(quick, OwnCode(unknown=("model Net",)))
+    assert len(kept) == 2

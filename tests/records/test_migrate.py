@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from made_records import record
 
 from fastcifar.errors import InputError
+from fastcifar.recipe import Adam, Augmentation, Average, Evaluation, Resnet
+from fastcifar.recipe.migrate import with_kinds
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.migrate import MIGRATIONS, migrated
 from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash, to_json
@@ -75,6 +78,78 @@ def test_of_the_machines_gpus_those_that_were_used_count(
     values["execution"] = execution and {**values["execution"], **execution}
     found = read(tmp_path, values).environment
     assert (found.gpu, found.gpus, found.gpu_power_limit_watts) == used
+
+
+# What came with version 3, as it was before: written out, and never to be made from today's defaults.
+BEFORE_3: dict[str, Any] = {
+    "batch_sizes": [],
+    "image_sizes": [],
+    "dataset_sha256": None,
+    "average": {"name": "none", "decay": 0.95, "every": 5, "ramp": 3.0},
+    "evaluation": {"tta": "none", "weights": "average"},
+}
+
+
+def second_version() -> dict[str, Any]:
+    """The made-up record as version 2 had it, without what has come since."""
+    values = json.loads(to_json(record()))
+    recipe = {key: one for key, one in values["recipe"].items() if key not in BEFORE_3}
+    for table, new in {"model": ["name"], "optimizer": ["name"], "augmentation": AUGMENTATION}.items():
+        recipe[table] = {key: one for key, one in recipe[table].items() if key not in new}
+    summary = {key: one for key, one in values["summary"].items() if key != "petaflops"}
+    old = {key: one for key, one in values.items() if key not in ("sources", "work", "evaluation")}
+    return {**old, "schema_version": 2, "recipe": recipe, "recipe_hash": recipe_hash(recipe), "summary": summary}
+
+
+AUGMENTATION = {"brightness": 0.0, "contrast": 0.0, "own": None, "own_sha256": None}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_came_with_the_third_version_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    """Whatever today's defaults are: here they are made to be others."""
+    old = {**second_version(), "schema_version": version}
+    for table in (Resnet, Adam, Augmentation, Average, Evaluation):
+        made = table()
+        others = tuple("changed" for _ in fields(made))
+        monkeypatch.setattr(table.__init__, "__defaults__", others)
+        assert asdict(table()) != asdict(made)
+    before = copy.deepcopy(old)
+    new = migrated(old)
+    assert old == before
+    assert new["recipe"] == {
+        **old["recipe"],
+        **BEFORE_3,
+        "model": {"name": "resnet", **old["recipe"]["model"]},
+        "optimizer": {"name": "adam", **old["recipe"]["optimizer"]},
+        "augmentation": {**AUGMENTATION, **old["recipe"]["augmentation"]},
+    }
+    assert (new["sources"], new["work"], new["evaluation"], new["summary"]["petaflops"]) == ([], None, None, None)
+    new["recipe"]["average"]["decay"] = 0.5
+    assert migrated(old)["recipe"]["average"]["decay"] == 0.95  # nothing is shared
+    monkeypatch.undo()
+    found = read(tmp_path, old)
+    assert found.recipe == record().recipe
+    assert found.recipe_hash == old["recipe_hash"] != record().recipe_hash
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_recipe_of_before_with_another_hash_is_refused(tmp_path: Path, version: int) -> None:
+    """Even one that is right for the recipe as the migration fills it."""
+    old = {**second_version(), "schema_version": version}
+    for wrong in ("sha256:" + 64 * "0", recipe_hash(migrated(old)["recipe"])):
+        with pytest.raises(InputError, match="recipe_hash: is not that of the recipe, which is sha256:"):
+            read(tmp_path, {**old, "recipe_hash": wrong})
+    old["recipe"]["label_smoothing"] = 0.3
+    with pytest.raises(InputError, match="recipe_hash: is not that of the recipe"):
+        read(tmp_path, old)
+
+
+@pytest.mark.parametrize("junk", [None, [], "x", {}, {"model": 3}, {"model": None, "optimizer": [], "augmentation": 1}])
+def test_a_recipe_that_is_none_is_passed_on(junk: Any) -> None:
+    filled = with_kinds(junk)
+    assert filled == ({**BEFORE_3, **junk} if isinstance(junk, dict) else junk)
 
 
 def test_what_the_second_version_says_was_used_stands(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_field_left_out_of_the_recipe_is_refused_though_its_hash_is_right(tmp_
         for field, complaint in {
             "label_smoothing": "label_smoothing",
             "schedule.shape": "schedule.shape",
-            "model": "model.width",
+            "model": "model.name",
         }.items():
             one = copy.deepcopy({**values, "schema_version": version})
             drop(f"recipe.{field}")(one)
@@ -284,7 +284,7 @@ def numbers(values: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 # What no other figure of a record is bound to: changing it claims nothing. Nor does the accuracy of an epoch that is
-# neither the last nor at the target. Versions 1 and 2 say the same of a run on the CPU.
+# neither the last nor at the target. All versions say the same of a run on the CPU.
 FREE = {
     "schema_version",
     "setup_seconds",
