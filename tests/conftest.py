@@ -8,7 +8,7 @@ import torch
 from fastcifar.data.cifar import load_cifar10, locate_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.synthetic import synthetic
-from fastcifar.recipe import Model, Recipe, Schedule
+from fastcifar.recipe import Recipe, Resnet, Schedule
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def small() -> Dataset:
 def quick() -> Recipe:
     """A recipe that two cores finish in a second or two on `small`: three steps an epoch, the last one short."""
     return Recipe(
-        epochs=2, batch_size=128, model=Model(width=4), schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1)
+        epochs=2, batch_size=128, model=Resnet(width=4), schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1)
     )
 
 

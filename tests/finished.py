@@ -9,7 +9,7 @@ from fastcifar.data.cifar import locate_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
 from fastcifar.execution import Execution
-from fastcifar.recipe import Model, Recipe, Schedule
+from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.runs.api import Trained
 
 RECIPE = Recipe(
@@ -18,7 +18,7 @@ RECIPE = Recipe(
     limit_train=300,
     limit_test=1100,  # a whole batch of the test and a short one
     dataset="cifar10" if locate_cifar10() else "synthetic",
-    model=Model(width=4),
+    model=Resnet(width=4),
     schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1),
 )
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")

@@ -1,16 +1,17 @@
 """The subcommands that measure: `fastcifar bench` of rates, accuracy, peers and profile."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import tyro
 from tyro.conf import arg
 
 from fastcifar.commands.command import GROUPS, Command, DataFolder, Device, Trains, command, require_place
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
 from fastcifar.files import require_folder_of, write_whole
-from fastcifar.recipe import Model, Recipe, validated
+from fastcifar.recipe import Model, Recipe, Resnet, validated
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.report.console import Console
 
@@ -27,13 +28,13 @@ class _Rates(Command):
     device: Device = "auto"
     batch_size: int = 512
     """Images a batch."""
-    width: int | None = None
-    """Width of the network of step and train; by default 64 on a GPU and 16 on a CPU."""
+    model: tyro.conf.AvoidSubcommands[Model] = field(default_factory=Resnet)
+    """Of step and train; by default the resnet, 64 wide on a GPU and 16 on a CPU."""
     blocks: int | None = None
     """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 where short."""
     short: bool = False
     """Smaller blocks and fewer combinations, as all has them."""
-    dataset: Literal["cifar10", "synthetic"] = "cifar10"
+    dataset: Annotated[str, arg(metavar="NAME|DIR")] = "cifar10"
     """The images; their speed is the same, and synthetic needs no download."""
     limit_train: int | None = None
     """Only the first so many training images."""
@@ -49,6 +50,7 @@ class _Rates(Command):
 
         from fastcifar.bench.suite import run_benches, to_json
         from fastcifar.data.load import load_dataset
+        from fastcifar.own import sealed
         from fastcifar.report.bench_tables import print_tables
         from fastcifar.report.charts import draw_bench
 
@@ -60,11 +62,10 @@ class _Rates(Command):
         if blocks < 1:
             raise InputError(f"--blocks {blocks}: at least one is needed")
         device = resolve(Execution(device=self.device))[0].device
-        width = (64 if device == "cuda" else 16) if self.width is None else self.width
         recipe = Recipe(
-            dataset=self.dataset, limit_train=self.limit_train, batch_size=self.batch_size, model=Model(width=width)
+            dataset=self.dataset, limit_train=self.limit_train, batch_size=self.batch_size, model=self.model
         )
-        recipe = validated(asdict(recipe), prefix="--")
+        recipe, own = sealed(validated(asdict(recipe), prefix="--"))
         dataset = load_dataset(recipe, self.data)
         if 8 * recipe.batch_size > len(dataset.train_images):
             raise InputError(f"--batch-size {recipe.batch_size}: 8 batches are more than the {dataset.name} images")
@@ -74,6 +75,7 @@ class _Rates(Command):
                 self.what,
                 dataset,
                 recipe.model,
+                own=own.model,
                 device=torch.device(device),
                 batch_size=recipe.batch_size,
                 blocks=blocks,
@@ -148,10 +150,10 @@ class Accuracy(Trains):
         if self.json and self.json.exists() and not self.resume:
             raise InputError(f"--json {self.json}: exists; --resume goes on with it, or name another")
         earlier = read_record(self.json) if self.json and self.resume else None
-        name, execution, dataset = self.prepared(console)
+        about = self.prepared(console)
         file = self.json
         if file is None:
-            path = default_path(f"{name}-{self.protocol}", self.recipe)
+            path = default_path(f"{about.name}-{self.protocol}", self.recipe)
             path.parent.mkdir(exist_ok=True)
             file = path.with_name(f"{path.name}.record.json")
         kept = [earlier] if earlier else []
@@ -160,14 +162,15 @@ class Accuracy(Trains):
             write_whole(file, to_json(record))
             kept.append(record)
 
-        console.say(f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
+        console.say(about.describe())
         try:
             with AccuracyConsole(console, self.runs, self.recipe.target) as watcher:
                 record = bench_accuracy(
-                    name,
-                    self.recipe,
-                    dataset,
-                    execution,
+                    about.name,
+                    about.recipe,
+                    about.dataset,
+                    about.execution,
+                    own=about.own,
                     protocol=self.protocol,
                     runs=self.runs,
                     seconds=seconds,
@@ -257,15 +260,21 @@ class Profile(Trains):
         require_place(self.json, self.trace)
         if self.trace and self.trace.suffix != ".gz":
             raise InputError(f"--trace {self.trace}: is written gzipped; the name must end in .json.gz")
-        name, execution, dataset = self.prepared(console)
-        console.say(f"{name} on {dataset.describe()}, {execution.device}, loader {execution.loader}")
+        about = self.prepared(console)
+        console.say(about.describe())
         with console.status("setting up") as status:
             found = profile_training(
-                self.recipe, dataset, execution, steps=self.steps, trace=self.trace, progress=status.update
+                about.recipe,
+                about.dataset,
+                about.execution,
+                own=about.own,
+                steps=self.steps,
+                trace=self.trace,
+                progress=status.update,
             )
         print_profile(console, found)
         if self.json:
-            write_whole(self.json, to_json(found, name, self.recipe, execution, dataset).encode())
+            write_whole(self.json, to_json(found, about.name, about.recipe, about.execution, about.dataset).encode())
 
 
 def _seconds(minutes: float | None) -> float | None:

@@ -21,6 +21,7 @@ from fastcifar.report.console import Console
 
 if TYPE_CHECKING:
     from fastcifar.data.dataset import Dataset
+    from fastcifar.own import OwnCode
 
 AUTO = "auto"
 
@@ -55,9 +56,12 @@ DataFolder = Annotated[
     Path | None,
     arg(
         metavar="DIR",
-        help="Folder that holds cifar-10-batches-py; else $FASTCIFAR_DATA, else the user's cache, with a download at "
-        "need.",
+        help="Folder that holds cifar-10-batches-py (or cifar-100-python, or a folder's train/ and test/); else "
+        "$FASTCIFAR_DATA, else the user's cache, with a download at need.",
     ),
+]
+TrustCode = Annotated[
+    bool, arg(help="Run the code of somebody's own that came with the run; without this it is not executed.")
 ]
 Device = Annotated[Literal["auto", "cuda", "cpu"], arg(help="CUDA if there is a GPU, else the CPU; or the one named.")]
 
@@ -97,14 +101,31 @@ class Trains(OfRecipe):
     execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
     data: DataFolder = None
 
-    def prepared(self, console: Console) -> tuple[str, Execution, "Dataset"]:
-        """What a run is called, how this machine executes it, and its images; says what auto chose and why."""
+    def prepared(self, console: Console) -> "Prepared":
+        """All that is to be trained; says what auto chose and why."""
         from fastcifar.data.load import load_dataset
+        from fastcifar.own import sealed
 
         name = self.named(console)
+        recipe, own = sealed(self.recipe)
         execution, notes = resolve(self.execution)
         console.say(*notes)
-        return name, execution, load_dataset(self.recipe, self.data)
+        return Prepared(name, recipe, own, execution, load_dataset(recipe, self.data))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is called, its recipe, the code of one's own in it, how this machine executes it, and its images."""
+
+    name: str
+    recipe: Recipe
+    own: "OwnCode"
+    execution: Execution
+    dataset: "Dataset"
+
+    def describe(self) -> str:
+        """One line."""
+        return f"{self.name} on {self.dataset.describe()}, {self.execution.device}, loader {self.execution.loader}"
 
 
 def require_place(*files: Path | None) -> None:

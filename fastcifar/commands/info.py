@@ -1,10 +1,14 @@
-"""The subcommands that tell what is here: summary, data, recipes, env."""
+"""The subcommands that tell what is here: summary, data, recipes, recipe, env."""
 
 from dataclasses import replace
+from typing import Annotated
+
+from tyro.conf import Positional, arg
 
 from fastcifar.commands.command import Command, DataFolder, OfRecipe, command
 from fastcifar.errors import InputError
-from fastcifar.recipe import Model, header, shipped_recipes
+from fastcifar.recipe import Recipe, Resnet
+from fastcifar.recipe.files import header, load_recipe, shipped_recipes, to_toml
 from fastcifar.report.console import Console
 
 
@@ -14,17 +18,19 @@ class Summary(OfRecipe):
 
     def run(self, console: Console) -> None:
         """Print them."""
-        console.out(describe(self.recipe.model), highlight=False)
+        console.out(describe(self.recipe), highlight=False)
 
 
-def describe(config: Model) -> str:
+def describe(recipe: Recipe) -> str:
     """Table of the network's layers, as torchinfo prints it: output shapes for one image, and parameters."""
     import torch
     import torchinfo
 
     from fastcifar.models import build, parameter_count
+    from fastcifar.own import sealed
 
-    network = build(config, classes=10)
+    recipe, own = sealed(recipe)
+    network = build(recipe.model, 10, own.model)
     table = torchinfo.summary(
         network,
         (1, 3, 32, 32),
@@ -34,13 +40,16 @@ def describe(config: Model) -> str:
         col_names=("output_size", "num_params"),
         row_settings=("var_names",),
     )
-    with torch.device("meta"):
-        other = build(replace(config, layer2_residual=not config.layer2_residual), classes=10)
-    return (
-        f"{table}\n{parameter_count(network):,} parameters; {parameter_count(other):,} "
-        f"with{'out' if config.layer2_residual else ''} a residual block in layer 2 "
-        f"(--model.{'no-' if config.layer2_residual else ''}layer2-residual)"
-    )
+    lines = [str(table), f"{parameter_count(network):,} trained parameters"]
+    if isinstance(recipe.model, Resnet):
+        residual = recipe.model.layer2_residual
+        with torch.device("meta"):
+            other = build(replace(recipe.model, layer2_residual=not residual), 10)
+        lines[1] += (
+            f"; {parameter_count(other):,} with{'out' if residual else ''} a residual block in layer 2 "
+            f"(--model.{'no-' if residual else ''}layer2-residual)"
+        )
+    return "\n".join(lines)
 
 
 @command("data")
@@ -72,6 +81,18 @@ class Recipes(Command):
         for name, path in shipped_recipes().items():
             table.add_row(name, Text("\n".join(header(path))))
         console.print(table)
+
+
+@command("recipe")
+class Show(Command):
+    """Print a recipe with all its fields, as a TOML file to start from."""
+
+    name: Annotated[str, Positional, arg(metavar="NAME|FILE.toml")]
+    """One that ships (see `fastcifar recipes`), or a file."""
+
+    def run(self, console: Console) -> None:
+        """Print it."""
+        console.out(to_toml(load_recipe(self.name)).rstrip(), highlight=False)
 
 
 @command("env")

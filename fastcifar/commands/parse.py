@@ -2,9 +2,10 @@
 
 import argparse
 import difflib
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, get_args, get_type_hints
 
 import tyro
@@ -12,7 +13,9 @@ import tyro
 import fastcifar
 from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfRecipe, default_recipe
 from fastcifar.errors import InputError
-from fastcifar.recipe import load_recipe, validated
+from fastcifar.execution import has_gpu
+from fastcifar.recipe import KINDS, Recipe, Resnet, kind_of, merged
+from fastcifar.recipe.files import load_recipe
 from fastcifar.report.console import Console
 
 HELP = ("-h", "--help")
@@ -79,24 +82,66 @@ def _names(group: str) -> dict[str, str]:
 def _with_flags(name: str, arguments: Sequence[str]) -> Command:
     kind, given = COMMANDS[name], _read_first(arguments)
     about: dict[str, Any] = {"prog": f"fastcifar {name}"}
+    named = {table: {"name": found} for table in KINDS if (found := getattr(given, table))}
     if not issubclass(kind, OfRecipe):
-        return _read(kind, arguments, about)
+        if "model" not in get_type_hints(kind):
+            return _read(kind, arguments, about)
+        on_gpu = has_gpu() if given.device == AUTO else given.device == "cuda"
+        recipe = merged(Recipe(model=Resnet(width=64 if on_gpu else 16)), named, prefix="--")
+        arguments, own = _own_arguments(arguments, recipe)
+        made: Any = _read(kind, arguments, about | {"default": kind(model=recipe.model)})  # type: ignore[call-arg]
+        return replace(made, model=merged(replace(recipe, model=made.model), own, prefix="--").model)
     base = load_recipe(default_recipe() if given.recipe == AUTO else given.recipe)
-    command = _read(kind, arguments, about | {"default": kind(name=given.recipe, recipe=base)})
+    start = merged(base, named, prefix="--")
+    arguments, own = _own_arguments(arguments, start)
+    command = _read(kind, arguments, about | {"default": kind(name=given.recipe, recipe=start)})
     recipe = command.recipe
     if recipe.epochs != base.epochs and not given.peak:
         peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
         recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
-    return replace(command, recipe=validated(asdict(recipe), prefix="--"))
+    return replace(command, recipe=merged(recipe, own, prefix="--"))
 
 
 def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
-    """`recipe`: its values are the defaults of all other flags; `peak`: whether the peak's epoch is given."""
+    """`recipe`, `model` and `optimizer`: they decide what the other flags are, and their defaults; `device`; `peak`:
+    whether the peak's epoch is given."""
     parser = early()
     # A missing value is left to tyro's complaint.
     parser.add_argument("--recipe", nargs="?", default=AUTO, const=AUTO)
+    for table in KINDS:
+        parser.add_argument(f"--{table}", f"--{table}.name", nargs="?", dest=table)
+    parser.add_argument("--device", nargs="?", default=AUTO, const=AUTO)
     parser.add_argument("--schedule.peak-epoch", "--schedule.peak_epoch", nargs="?", const=True, dest="peak")
     return parser.parse_known_args(arguments)[0]
+
+
+def _own_arguments(arguments: Sequence[str], recipe: Recipe) -> tuple[list[str], dict[str, Any]]:
+    """The arguments without those of code of one's own, `--model.KEY VALUE`, and these as changes to a recipe.
+
+    A value is what it is in TOML, else a string; a key without one is true.
+    """
+    tables = [table for table in KINDS if kind_of(table, getattr(recipe, table)) == "own"]
+    rest: list[str] = []
+    own: dict[str, dict[str, Any]] = {}
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        table, _, key = flag.removeprefix("--").partition(".")
+        if not flag.startswith("--") or table not in tables or not key or key == "name":
+            rest.append(word)
+            continue
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        own.setdefault(table, {})[key.replace("-", "_")] = _as_toml(value)
+    return rest, {table: {"arguments": {**getattr(recipe, table).arguments, **found}} for table, found in own.items()}
+
+
+def _as_toml(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _read(kind: type[C], arguments: Sequence[str], about: dict[str, Any]) -> C:
@@ -140,14 +185,17 @@ def _flags(kind: type, prefix: str = "--") -> Iterator[str]:
     hints = get_type_hints(kind, include_extras=True)
     for one in fields(kind):
         (of, *about), name = get_args(hints[one.name]) or [hints[one.name]], one.name
+        if tyro.conf.Suppress in about:
+            continue
         for argument in about:
             yield from getattr(argument, "aliases", None) or ()
             if (named := getattr(argument, "name", None)) is not None:
                 name = named
         flag = f"{prefix}{name}".replace("_", "-")
-        if is_dataclass(of):
-            yield from _flags(of, f"{flag}." if name else prefix)  # type: ignore[arg-type]
-        else:
+        tables = [bare for choice in (of, *get_args(of)) if is_dataclass(bare := (get_args(choice) or [choice])[0])]
+        for table in tables:  # several, where it is of one kind or another
+            yield from _flags(table, f"{flag}." if name else prefix)  # type: ignore[arg-type]
+        if not tables:
             yield flag
 
 

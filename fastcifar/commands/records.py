@@ -71,7 +71,7 @@ class Page(Command):
 
 @command("leaderboard check")
 class Check(Command):
-    """Recompute every figure of the records from their logs; refuse by name what does not hold."""
+    """Recompute every figure of the records from their logs, and their FLOPs; refuse by name what does not hold."""
 
     files: Records
     """Records, or folders of them (*.record.json)."""
@@ -84,7 +84,7 @@ class Check(Command):
         if not files:
             raise InputError("no records there (*.record.json)")
         refused = len(files)
-        for file, entry in _those_that_hold(files, console):
+        for file, entry in _those_that_hold(files, console, work=True):
             refused -= 1
             record = entry.record
             console.say(f"{file}: holds: {record.name}, {entry.seconds:,.2f} s, {record.summary.runs} runs")
@@ -140,12 +140,21 @@ def _entries(places: Sequence[Path], console: Console) -> "list[Entry]":
     return [entry for _, entry in _those_that_hold(files, console, "left out: ")]
 
 
-def _those_that_hold(files: Sequence[Path], console: Console, what: str = "") -> "Iterator[tuple[Path, Entry]]":
-    """The files and entries of records that hold; the others are told on stderr, one line each."""
+def _those_that_hold(
+    files: Sequence[Path], console: Console, what: str = "", *, work: bool = False
+) -> "Iterator[tuple[Path, Entry]]":
+    """The files and entries of records that hold; the others are told on stderr, one line each.
+
+    `work` is counted again only where it is asked for: that takes torch, whose import takes seconds.
+    """
+    from fastcifar.records.check import require_work
     from fastcifar.records.leaderboard import read_entry
 
     for file in files:
         try:
-            yield file, read_entry(file)
+            entry = read_entry(file)
+            if work:
+                require_work(entry.record, file)
+            yield file, entry
         except InputError as error:
             console.complain(f"{what}{error}")

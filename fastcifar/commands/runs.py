@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from fastcifar.commands.command import Command, DataFolder, Device, command, require_place
+from fastcifar.commands.command import Command, DataFolder, Device, TrustCode, command, require_place
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution, resolve
 from fastcifar.report.console import Console
@@ -21,13 +21,14 @@ class Report(Command):
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Folder of index.html and the pictures; default RUN/report."""
     data: DataFolder = None
+    trust_code: TrustCode = False
 
     def run(self, console: Console) -> None:
         """Draw and say where."""
         from fastcifar.report.run_page import write_report
 
         with console.status("drawing"):
-            page = write_report(self.path, self.out, self.data)
+            page = write_report(self.path, self.out, self.data, trust_code=self.trust_code)
         console.say(f"written: {page}")
 
 
@@ -54,14 +55,16 @@ class Eval(Command):
     """Test a finished run: accuracy, by class too, loss and images/s, on its test set or on a folder of images."""
 
     path: Run
-    tta: Literal["none", "flip", "flip+shift"] = "none"
-    """Mean answer over the mirrored image too, and over images shifted by a pixel (6 views, as airbench has them)."""
+    tta: Literal["recipe", "none", "flip", "flip+shift", "flip+shift-quarter"] = "recipe"
+    """Mean answer over the mirrored image too, and over images shifted by a pixel (6 views, as airbench has them), of
+    all or of the least certain quarter; recipe: as the run was tested."""
     images: Annotated[Path | None, arg(metavar="DIR")] = None
     """Test on the images in this folder, in sub-folders named as the classes, instead of the run's test set."""
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic; auto: what the run was tested in (float32 for float16 on a CPU)."""
     data: DataFolder = None
+    trust_code: TrustCode = False
 
     def run(self, console: Console) -> None:
         """Test and print."""
@@ -71,7 +74,7 @@ class Eval(Command):
         from fastcifar.runs.predictions import score
         from fastcifar.runs.saved import open_run
 
-        saved = open_run(self.path)
+        saved = open_run(self.path, trust_code=self.trust_code)
         execution, _ = resolve(Execution(device=self.device, precision=self.precision, compile="off"))
         device = execution.device
         precision: str = execution.precision
@@ -84,8 +87,9 @@ class Eval(Command):
         else:
             images, labels = read_folder(self.images, saved.classes)
             where = f"{len(images):,} images of {printable(self.images)}; of each, {RULE}"
-        console.say(f"{saved.name}, {device}, {precision}, test-time augmentation {self.tta}", where)
-        network = saved.on_bytes(self.tta).to(device)
+        tta = saved.recipe.evaluation.tta if self.tta == "recipe" else self.tta
+        console.say(f"{saved.name}, {device}, {precision}, test-time augmentation {tta}", where)
+        network = saved.on_bytes(tta).to(device)
         scores = score(network, images, labels, precision=precision)
         print_scores(console, scores, saved.classes)
         if self.images is None:
@@ -101,6 +105,7 @@ class Predict(Command):
     """Image files. Of each, the largest centred square is resized to 32x32; transparent parts become white."""
     json: bool = False
     """Print JSON, with the probabilities of all classes, instead of a table of the five likeliest."""
+    trust_code: TrustCode = False
 
     def run(self, console: Console) -> None:
         """Read what is an image, print what it shows, refuse the rest."""
@@ -113,7 +118,7 @@ class Predict(Command):
 
         if not self.images:
             raise InputError("IMAGE: name at least one image file")
-        saved = open_run(self.path)
+        saved = open_run(self.path, trust_code=self.trust_code)
         files, images = [], []
         for file in self.images:
             try:
@@ -142,6 +147,7 @@ class Export(Command):
     out: Annotated[Path, arg(metavar="FILE")]
     """The file; written only after the check has passed."""
     data: DataFolder = None
+    trust_code: TrustCode = False
 
     def run(self, console: Console) -> None:
         """Export, check, say so."""
@@ -151,7 +157,7 @@ class Export(Command):
 
         require_place(self.out)
         require_packages(self.format)
-        saved = open_run(self.path)
+        saved = open_run(self.path, trust_code=self.trust_code)
         dataset = load_dataset(saved.recipe, self.data)
         with console.status("exporting"):
             checked = export(saved.on_bytes(), self.format, self.out, dataset.test_images)

@@ -59,11 +59,12 @@ class Train(Trains):
             )
         print_result(console, trained, self.recipe.target)
         console.say(f"kept in {path}")
-        answers = tested(open_run(path), trained.dataset) if self.report or board else None
+        own = trained.own.model
+        answers = tested(open_run(path, model=own), trained.dataset) if self.report or board else None
         if board and answers:
             board.pictures(answers, trained.dataset)
         if self.report:
-            console.say(f"report: {write_report(path, dataset=trained.dataset, found=answers)}")
+            console.say(f"report: {write_report(path, dataset=trained.dataset, found=answers, model=own)}")
 
 
 @command("find-lr")
@@ -80,16 +81,16 @@ class FindLr(Trains):
         from fastcifar.runs.api import find_lr
         from fastcifar.runs.directory import default_path
 
-        name, execution, dataset = self.prepared(console)
-        console.say(f"range test of {name} on {dataset.describe()}, {execution.device}")
+        about = self.prepared(console)
+        console.say(f"range test of {about.describe()}")
         with console.status("setting up") as status:
             found = find_lr(
                 self.recipe,
-                execution=execution,
-                dataset=dataset,
+                execution=about.execution,
+                dataset=about.dataset,
                 progress=lambda step, steps: status.update(f"step {step}/{steps}"),
             )
-        folder = self.out or default_path(f"{name}-find-lr", self.recipe)
+        folder = self.out or default_path(f"{about.name}-find-lr", self.recipe)
         folder.mkdir(parents=True, exist_ok=True)
         print_lr(console, found)
         console.say(f"kept in {' and '.join(map(str, keep_lr(found, folder)))}")

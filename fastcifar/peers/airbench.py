@@ -6,9 +6,10 @@ is started once and all its runs count, its warm-up on made-up labels excepted. 
 is run if it is installed (`pip install airbench`; read at 0.1.8), and that once for each run.
 
 An epoch's accuracy is val_acc; the last one's is tta_val_acc, over six views of each image, which is what the program
-claims, and the seconds of that evaluation, which its total includes, are the epoch's eval_seconds. Its losses and
-training accuracy are left out: they are of one batch. With a batch of 1,024 an epoch is 49,152 images, and the last
-of the 9.9 is 44 of 48 steps, so that the images/s of the run come out 0.8 % too high.
+claims, and the seconds of that evaluation, which its total includes, are the epoch's eval_seconds. All but
+airbench94_muon.py set the network back to a running average of its weights (Lookahead). Its losses and training
+accuracy are left out: they are of one batch. With a batch of 1,024 an epoch is 49,152 images, and the last of the 9.9
+is 44 of 48 steps, so that the images/s of the run come out 0.8 % too high.
 """
 
 import importlib.util
@@ -22,6 +23,8 @@ from fastcifar.records.record import Record
 
 # Each script and the images of an epoch: a short last batch is left out.
 SCRIPTS = {"airbench94_muon.py": 50_000, "airbench94_compiled.py": 49_152, "airbench94.py": 49_152}
+VIEWS = "flip+shift (last epoch)"
+LOOKAHEAD = "flip+shift of lookahead (last epoch)"
 PACKAGE = "import airbench; airbench.warmup94(); airbench.train94(run=0)"
 
 
@@ -52,7 +55,10 @@ class Airbench(CudaScript):
         else:
             version = metadata.version("airbench")
             command, name, images = ["-c", PACKAGE], "airbench94 (package)", SCRIPTS["airbench94.py"]
-        return self.record(job, command, program=f"airbench {version}", name=name, train_images=images)
+        evaluation = VIEWS if name == "airbench94_muon" else LOOKAHEAD
+        return self.record(
+            job, command, program=f"airbench {version}", name=name, train_images=images, evaluation=evaluation
+        )
 
     def epochs(self, rows: list[Row]) -> tuple[list[Row], Row | None]:
         """A run ends with a row for its evaluation."""

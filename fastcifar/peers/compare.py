@@ -14,7 +14,8 @@ from fastcifar.execution import Execution, resolve
 from fastcifar.peers import peers
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.program import ProgramError, run_own
-from fastcifar.recipe import Recipe, to_toml
+from fastcifar.recipe import Recipe
+from fastcifar.recipe.files import seen_from, to_toml
 from fastcifar.records.check import read_record
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import Record, summarise
@@ -77,9 +78,10 @@ def run_peers(
     """
     if runs < 1:
         raise InputError(f"--runs {runs}: at least one is needed")
+    recipe = seen_from(Path.cwd(), recipe)  # programs run in folders of their own
     folder = None
     if recipe.dataset == "cifar10":
-        folder = find_cifar10(data).absolute()  # programs run in folders of their own
+        folder = find_cifar10(data).absolute()
         verify(folder)
     job = Job(name, recipe, protocol, resolve(execution)[0].device, data=folder, path=None, seconds=seconds)
     programs: list[tuple[Peer, Job]] = [(_Ours(execution), job)]
@@ -111,7 +113,7 @@ def merged(records: Sequence[Record]) -> Record:
     """One record of the runs of several, which are of one program on one machine; its recipe is the first one's."""
     first = records[0]
     runs = [run for record in records for run in record.runs]
-    summary = summarise(runs, first.protocol, first.target, first.images.train)
+    summary = summarise(runs, first.protocol, first.target, first.images.train, first.work)
     return first.model_copy(update={"runs": runs, "summary": summary})
 
 

@@ -63,8 +63,13 @@ class CudaScript(Peer):
         """A run's rows that stand for an epoch each, and one for an evaluation after the last, if it has that."""
         raise NotImplementedError
 
-    def record(self, job: Job, command: Sequence[str], *, program: str, name: str, train_images: int) -> Record:
-        """The record of Python's `command`, run in a folder that has CIFAR-10 in cifar10/."""
+    def record(
+        self, job: Job, command: Sequence[str], *, program: str, name: str, train_images: int, evaluation: str
+    ) -> Record:
+        """The record of Python's `command`, run in a folder that has CIFAR-10 in cifar10/.
+
+        `evaluation` says what its accuracies are of, in the leaderboard's words.
+        """
         assert job.data is not None  # see missing
         with tempfile.TemporaryDirectory(prefix="fastcifar-peer-") as folder:
             place = Path(folder, "cifar10")
@@ -87,6 +92,7 @@ class CudaScript(Peer):
             images=Images(train=train_images, test=10_000),
             environment=environment(job.device),
             runs=runs,
+            evaluation=evaluation,
         )
 
     def parse(self, output: Output, started: float, train_images: int) -> list[Run]:

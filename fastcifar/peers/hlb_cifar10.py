@@ -3,11 +3,11 @@
 Read at commit 9939652 (version 0.7.0). `--peer hlb-CIFAR10=PATH` names a checkout. main.py cannot be told a number of
 runs: it is started once, and all 25 count.
 
-An epoch's accuracy is ema_val_acc, that of the averaged network which the program claims, from the epoch in which
-there is one; val_acc before. Its losses and training accuracy are left out: they are of one batch or of the other
-network. An epoch is 48 batches of 1,024, 49,152 images. The last of the 12.1 epochs is a tenth of one, whose images/s
-would come out ten times too high: it is counted with the epoch before it, so that the images/s of the run come out
-0.9 % too low.
+An epoch's accuracy is ema_val_acc, that of the averaged network which the program claims, from the epoch in which there
+is one; val_acc before. Either network answers each image and its mirror image, and the mean counts. Its losses and
+training accuracy are left out: they are of one batch or of the other network. An epoch is 48 batches of 1,024, 49,152
+images. The last of the 12.1 epochs is a tenth of one, whose images/s would come out ten times too high: it is counted
+with the epoch before it, so that the images/s of the run come out 0.9 % too low.
 """
 
 from fastcifar.bench.environment import git
@@ -37,7 +37,14 @@ class HlbCifar10(CudaScript):
         assert job.path is not None  # see missing
         version = git(job.path, "describe", "--always", "--dirty") or "unknown"
         program = f"{self.name} {version}"
-        return self.record(job, [str(job.path / "main.py")], program=program, name=self.name, train_images=TRAIN_IMAGES)
+        return self.record(
+            job,
+            [str(job.path / "main.py")],
+            program=program,
+            name=self.name,
+            train_images=TRAIN_IMAGES,
+            evaluation="flip of EMA",
+        )
 
     def epochs(self, rows: list[Row]) -> tuple[list[Row], Row | None]:
         """The last epoch is one with that before it where it is only a part of one."""

@@ -17,11 +17,13 @@ import math
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -32,9 +34,12 @@ from fastcifar.bench.plain import PilImages, normalised
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import RunError
 from fastcifar.optim.schedule import one_cycle
+from fastcifar.own import sealed
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.program import Output, run_own
-from fastcifar.recipe import Augmentation, Recipe, load_recipe, to_toml
+from fastcifar.recipe import Adam, Augmentation, Recipe
+from fastcifar.recipe.files import load_recipe, to_toml
+from fastcifar.records.measure import sources_of
 from fastcifar.records.record import Epoch, Images, Record, Run, make_record
 from fastcifar.training.clock import Clock
 
@@ -57,6 +62,7 @@ def train_transform(augmentation: Augmentation, bare: transforms.Compose) -> tra
 def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int) -> None:
     """Train, test after every epoch, and print how it goes."""
     setting_up = Clock(device)
+    recipe, own = sealed(recipe)
     dataset = load_dataset(recipe, data)
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.benchmark = True
@@ -71,8 +77,12 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
     train_loader = DataLoader(train_set, recipe.batch_size, shuffle=True, drop_last=recipe.drop_last, **options)
     test_loader = DataLoader(test_set, batch_size=1000, **options)
 
-    model = models.build(recipe.model, len(dataset.classes)).to(device)
+    model = models.build(recipe.model, len(dataset.classes), own.model)
+    images = torch.stack([bare(Image.fromarray(image)) for image in dataset.train_images[: models.PREPARED_BY]])
+    models.prepare(model, images)
+    model = model.to(device)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    assert isinstance(recipe.optimizer, Adam)  # see missing
     optimizer = torch.optim.Adam(
         model.parameters(),
         lr=recipe.schedule.max_lr,
@@ -80,7 +90,7 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
         eps=recipe.optimizer.eps,
         weight_decay=recipe.optimizer.weight_decay,
     )
-    rate_of = one_cycle(recipe.schedule, epochs=recipe.epochs, steps_per_epoch=len(train_loader))
+    rate_of = one_cycle(recipe.schedule, [len(train_loader)] * recipe.epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_of(step) / recipe.schedule.max_lr)
     train_images = len(train_loader) * recipe.batch_size if recipe.drop_last else len(train_set)
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -148,6 +158,19 @@ class PlainPytorch(Peer):
 
     name = "plain_pytorch"
 
+    def missing(self, job: Job) -> str | None:
+        """Why it cannot run here: what people write every day has no more than this."""
+        recipe = job.recipe
+        plain = Recipe(
+            model=recipe.model,
+            optimizer=recipe.optimizer if isinstance(recipe.optimizer, Adam) else Adam(),
+            augmentation=replace(recipe.augmentation, brightness=0.0, contrast=0.0, own=None, own_sha256=None),
+        )
+        for table in ("optimizer", "augmentation", "average", "evaluation", "batch_sizes", "image_sizes"):
+            if getattr(recipe, table) != getattr(plain, table):
+                return f"it has no such {table.replace('_', ' ')} as this recipe's"
+        return None
+
     def run(self, job: Job) -> Record:
         """One run, of the recipe's seed."""
         with tempfile.TemporaryDirectory(prefix="fastcifar-") as folder:
@@ -169,12 +192,14 @@ def read(output: Output, job: Job) -> Record:
         run = Run(seed=job.recipe.seed, wall_seconds=walls[-1], epochs=epochs, **about)
     except (LookupError, ValueError, TypeError) as error:
         raise RunError(f"its lines cannot be read: {type(error).__name__}") from error
+    recipe, own = sealed(job.recipe)
     return make_record(
         program=PlainPytorch.name,
         name=job.name,
         protocol=job.protocol,
         target=job.recipe.target,
-        recipe=job.recipe,
+        recipe=recipe,
+        sources=sources_of(own),
         execution=None,
         images=images,
         environment=environment(job.device),

@@ -13,7 +13,7 @@ from fastcifar.report import charts
 from fastcifar.report.drawing import Picture
 from fastcifar.report.pages import render, write_page
 from fastcifar.report.text import flat
-from fastcifar.runs.saved import Saved, open_run, read_log
+from fastcifar.runs.saved import Finished, read_log, read_run
 from fastcifar.training.log import EpochLog
 
 
@@ -22,7 +22,7 @@ class Compared:
     """A run and the letter it has on the page."""
 
     letter: str
-    saved: Saved
+    saved: Finished
     log: list[EpochLog]
 
     @property
@@ -39,7 +39,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     """
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise InputError(f"compare: {len(runs)} runs; between 2 and {len(ascii_uppercase)} can be compared")
-    opened = zip(ascii_uppercase, map(open_run, runs), strict=False)
+    opened = zip(ascii_uppercase, map(read_run, runs), strict=False)
     compared = [Compared(letter, saved, read_log(saved)) for letter, saved in opened]
     require_folder_of(out)
     pictures = _pictures(compared)

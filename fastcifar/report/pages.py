@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from fastcifar.errors import InputError
 from fastcifar.files import write_whole
-from fastcifar.recipe import to_toml
+from fastcifar.recipe.files import to_toml
 from fastcifar.report.text import certainty, flat, four_digits, moment, number, percent, plain, seconds
 
 _TEMPLATES = Environment(

@@ -14,6 +14,7 @@ from fastcifar.records.protocol import first_crossing
 from fastcifar.records.record import Run
 from fastcifar.report.console import PLAIN_LINE_SECONDS, Console, duration
 from fastcifar.report.tables import print_lr, reached
+from fastcifar.report.text import network_name
 from fastcifar.runs.api import RunObserver, Start
 from fastcifar.training.log import EpochLog
 from fastcifar.training.trainer import Trainer
@@ -93,12 +94,12 @@ class TrainingConsole(_Display, RunObserver):
             f"recipe   {about.name}, seed {recipe.seed}: epochs {recipe.epochs}, batch {recipe.batch_size}, "
             f"target {recipe.target:.1%}",
             f"data     {about.trainer.dataset.describe()}",
-            f"network  width {recipe.model.width}, {parameter_count(about.trainer.model):,} parameters",
+            f"network  {network_name(recipe.model)}, {parameter_count(about.trainer.model):,} parameters",
             f"runs on  {device}, {execution.precision}, {compiled}, loader {execution.loader}; "
             f"set up in {about.trainer.setup_seconds:.1f} s",
         )
-        self._epochs, self._steps = recipe.epochs, about.trainer.steps_per_epoch
-        self._batch_size, self._target = recipe.batch_size, recipe.target
+        self._epochs, self._steps = recipe.epochs, about.trainer.steps
+        self._recipe, self._target = recipe, recipe.target
         self._go_live(len(_HEADING))
         if not self._live.is_started:
             self._console.say(_HEADING)
@@ -106,11 +107,11 @@ class TrainingConsole(_Display, RunObserver):
         self._epoch_began = self._began
 
     def step(self, epoch: int, step: int) -> None:
-        speed = step * self._batch_size / max(time.perf_counter() - self._epoch_began, 1e-9)
+        speed = step * self._recipe.batch_size_of(epoch - 1) / max(time.perf_counter() - self._epoch_began, 1e-9)
         self._show(
-            f"epoch {epoch}/{self._epochs}, step {step}/{self._steps}",
-            (epoch - 1) * self._steps + step,
-            self._epochs * self._steps,
+            f"epoch {epoch}/{self._epochs}, step {step}/{self._steps[epoch - 1]}",
+            sum(self._steps[: epoch - 1]) + step,
+            sum(self._steps),
             f"{speed:,.0f} images/s, ",
         )
 
@@ -142,17 +143,17 @@ class AccuracyConsole(_Display, Watcher):
         return self
 
     def begin(self, number: int, trainer: Trainer) -> None:
-        self._epochs, self._steps = trainer.recipe.epochs, trainer.steps_per_epoch
+        self._epochs, self._steps = trainer.recipe.epochs, trainer.steps
         if self._number is None:  # earlier runs were not made here, and say nothing of the time left
-            self._begin(number * self._epochs * self._steps)
+            self._begin(number * sum(self._steps))
         self._number = number
 
     def step(self, epoch: int, step: int) -> None:
         assert self._number is not None
         self._show(
             f"run {self._number + 1}/{self._runs}, epoch {epoch}/{self._epochs}",
-            (self._number * self._epochs + epoch - 1) * self._steps + step,
-            self._runs * self._epochs * self._steps,
+            self._number * sum(self._steps) + sum(self._steps[: epoch - 1]) + step,
+            self._runs * sum(self._steps),
         )
 
     def end(self, number: int, run: Run) -> None:

@@ -1,6 +1,6 @@
 """The pictures of a run's network and of its images, each with what it shows in words (`fastcifar.report.drawing`)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -37,8 +37,10 @@ def transformed(recipe: Recipe, dataset: Dataset) -> Transformed:
         first = int(plan.indices[0]) if epoch == 0 else first
         place = int(np.flatnonzero(plan.indices == first)[0])
         parts.append(plan[place : place + 1])
-    crop, flip, cutout = (np.concatenate([getattr(part, of) for part in parts]) for of in ("crop", "flip", "cutout"))
-    plans = EpochPlan(np.zeros(PLANS, np.int64), crop, flip, cutout)
+    drawn = {of.name: np.concatenate([getattr(part, of.name) for part in parts]) for of in fields(EpochPlan)} | {
+        "indices": np.zeros(PLANS, np.int64)
+    }
+    plans = EpochPlan(**drawn)
     image, label = dataset.train_images[first : first + 1], dataset.train_labels[first : first + 1]
     alone = replace(dataset, train_images=image, train_labels=label)
     # Every loader gives these pixels; this one, uncompiled, starts at once and needs nothing installed.

@@ -15,6 +15,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of
+from fastcifar.own import NetworkFactory
 from fastcifar.report.figures import curves
 from fastcifar.report.pages import render, write_page
 from fastcifar.report.run_figures import answers, transformed, transforms
@@ -30,16 +31,18 @@ def write_report(
     *,
     dataset: Dataset | None = None,
     found: Tested | None = None,
+    model: NetworkFactory | None = None,
+    trust_code: bool = False,
 ) -> Path:
     """Write index.html and its PNG files into `out`, by default `run`/report; return the path of index.html.
 
     `run` is the folder of a finished run. Its images are `dataset` where they are in memory already, else they are
     loaded, CIFAR-10 from `data` (see `load_cifar10`). The weights are tested again for what the log does not hold,
-    unless that is `found` already (`tested`).
+    unless that is `found` already (`tested`). `model` and `trust_code` are those of `open_run`.
     Raises `InputError`, one line, where the run is not finished, its images are others, or a file cannot be written.
     """
     folder = run / "report" if out is None else out
-    saved = open_run(run)
+    saved = open_run(run, model=model, trust_code=trust_code)
     require_folder_of(folder)
     recipe, log = saved.recipe, read_log(saved)
     dataset = load_dataset(recipe, data) if dataset is None else dataset
@@ -75,6 +78,7 @@ def write_report(
         classes=_by_class(found),
         plans=seen.plans,
         pictures=drawn,
+        sources=saved.sources(),
         **_layers(saved.model),
     )
     return write_page(folder, page, {name: one.png() for name, one in drawn.items()})

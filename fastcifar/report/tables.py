@@ -12,7 +12,9 @@ from rich.text import Text
 
 from fastcifar.data.images import printable
 from fastcifar.records.protocol import P_LIMIT, first_crossing, fixed_budget, runs_to_settle
+from fastcifar.records.record import optimizer_petaflops
 from fastcifar.report.console import Console
+from fastcifar.report.text import NONE, number
 
 if TYPE_CHECKING:  # most of these import torch, which takes seconds: a leaderboard is printed without it
     import numpy as np
@@ -133,6 +135,9 @@ def print_accuracy(console: Console, record: Record) -> None:
     time_to = f"s to {record.target:.1%}" if crossing else "s in all"
     console.print(table(("", time_to, "final accuracy", "images/s"), rows, bold=-1))
     console.say(_verdict(record))
+    if summary.petaflops and (own := optimizer_petaflops(record)) is not None:
+        flops = _spread(summary.petaflops, ",.3g")
+        console.say(f"{flops} petaFLOPs of training, forward and backward; the optimizer's own beside them: {own:,.3g}")
 
 
 def _verdict(record: Record) -> str:
@@ -184,28 +189,39 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
     """A table a group: what may be ranked against each other."""
     if not groups:
         console.print("no records to show\n")
-    headings = ("", "seconds", "accuracy", "recipe", "loader", "date", "n", "p")
+    headings = ("", "seconds", "petaFLOPs", "accuracy", "recipe", "evaluation", "loader", "date", "n", "p")
     for group in groups:
         rows = []
         for rank, entry in enumerate(group.entries, start=1):
             summary = entry.record.summary
-            figures = str(rank), _spread(summary.seconds), f"{summary.final_accuracy.mean:.2%}"
+            flops = number(summary.petaflops.mean if summary.petaflops else None, ",.3g")
+            figures = str(rank), _spread(summary.seconds), flops, f"{summary.final_accuracy.mean:.2%}"
             chance = "" if summary.p is None else f"{summary.p:.2g}"
-            rows.append((*figures, entry.recipe, entry.loader, entry.record.date, str(summary.runs), chance))
-        console.print(table(headings, rows, left=("recipe", "loader", "date"), title=group.title()))
+            how = entry.recipe, entry.evaluation, entry.loader, entry.record.date
+            rows.append((*figures, *how, str(summary.runs), chance))
+        console.print(table(headings, rows, left=("recipe", "evaluation", "loader", "date"), title=group.title()))
         console.print()
 
 
 def print_published(console: Console, published: Sequence[Published], target: float | None) -> None:
     """What others published, apart, to `target` or to any."""
     rows = [
-        (f"{one.target:.0%}", f"{one.seconds:,.2f}", one.name, one.hardware, str(one.year))
+        (
+            f"{one.target:.0%}",
+            f"{one.seconds:,.2f}",
+            number(one.petaflops, ",.3g"),
+            one.name,
+            one.evaluation or NONE,
+            one.hardware,
+            str(one.year),
+        )
         for one in published
         if target is None or one.target == target
     ]
     if rows:
-        headings, title = ("target", "seconds", "result", "hardware", "year"), "published by others, not measured here"
-        console.print(table(headings, rows, left=("result", "hardware"), title=title))
+        headings = ("target", "seconds", "petaFLOPs", "result", "evaluation", "hardware", "year")
+        title = "published by others, not measured here"
+        console.print(table(headings, rows, left=("result", "evaluation", "hardware"), title=title))
 
 
 def _seconds(seconds: float | None) -> str:

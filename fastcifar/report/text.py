@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fastcifar.recipe import OwnModel, Resnet, Speednet
+
 NONE = "–"
 
 
@@ -65,6 +67,16 @@ def _said(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def network_name(model: Resnet | Speednet | OwnModel) -> str:
+    """Which network, and how wide it is where it says so."""
+    match model:
+        case Resnet():
+            return f"{model.name}, {model.width} wide"
+        case Speednet():
+            return f"{model.name}, {'/'.join(map(str, model.widths))} wide"
+    return model.name
 
 
 def plain(text: str) -> Markup:

@@ -13,7 +13,9 @@ from fastcifar.bench.environment import environment
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
 from fastcifar.execution import Execution, resolve
-from fastcifar.recipe import Recipe, load_recipe
+from fastcifar.own import AugmentationFunction, NetworkFactory, OptimizerFactory, OwnCode, sealed
+from fastcifar.recipe import Recipe, merged
+from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory
 from fastcifar.runs.saved import open_run
 from fastcifar.training.log import EpochLog, Observer, Result
@@ -37,13 +39,15 @@ class Start:
 class Trained(Result):
     """A result with the network it is about, in evaluation mode on the device it was trained on, and every epoch.
 
-    `recipe` has the learning rates that were trained with, `found` the range test that chose them if there was one,
-    `path` the run directory if it was kept.
+    `recipe` has the learning rates that were trained with, and of files and images names and sha256; `own` is the code
+    of one's own that it names; `found` the range test that chose the rates if there was one, `path` the run directory
+    if it was kept.
     """
 
     model: nn.Module
     log: tuple[EpochLog, ...]
     recipe: Recipe
+    own: OwnCode
     dataset: Dataset
     found: LrRange | None
     path: Path | None
@@ -62,6 +66,10 @@ class RunObserver(Observer):
 def train(
     recipe: Recipe | str | Path,
     *,
+    model: str | NetworkFactory | None = None,
+    optimizer: str | OptimizerFactory | None = None,
+    augmentation: str | AugmentationFunction | None = None,
+    epochs: int | None = None,
     name: str | None = None,
     execution: Execution | None = None,
     data: str | Path | None = None,
@@ -73,30 +81,35 @@ def train(
 ) -> Trained:
     """Train `recipe` (a `Recipe`, a name that ships such as "laptop", or a TOML file), testing after every epoch.
 
-    `execution` is by default what this machine does fastest. The images are those of `dataset`, else the recipe's, as
-    many as the recipe asks for; CIFAR-10 is looked for in `data`, see `load_cifar10`. With `find_lr` a learning-rate
+    `model`, `optimizer` and `augmentation` take the place of the recipe's: what makes one, as `fastcifar.own` says
+    (`NetworkFactory`, `OptimizerFactory`, `AugmentationFunction`), or the name of one ("speednet", "my_net.py:Net");
+    `epochs` too, which moves the schedule's peak. `execution` is by default what this machine does fastest. The images
+    are those of `dataset`, else the recipe's, as many as the recipe asks for; CIFAR-10 is looked for in `data`, see
+    `load_cifar10`. With `find_lr` a learning-rate
     range test comes first, whose LRMIN and LRMAX take the place of the recipe's. With `out`, a new or empty folder, the
     run is kept there as `fastcifar train` does, for `load`, under `name` (by default that of the recipe); without,
     nothing is written. `observers` are told of every step and epoch, and a `RunObserver` of start and end, such as
     `fastcifar.report.tensorboard.TensorBoard`. The wall_seconds kept count from `since` (Unix time), by default now.
 
-    Raises `InputError` at a recipe, device, data or folder that will not do, `RunError` at a loss that is not finite.
+    Raises `InputError` at a recipe, code, device, data or folder that will not do, `RunError` at a loss that is not
+    finite.
     """
     since = time.time() if since is None else since
-    named, recipe = _named(recipe)
+    named, recipe, own = _asked(recipe, model, optimizer, augmentation, epochs)
     name = name or named
     resolved, notes = resolve(execution or Execution())
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(RunDirectory(Path(out))) if out is not None else None
         dataset = _images(recipe, data, dataset)
-        trainer = Trainer(recipe, dataset, resolved)
+        trainer = Trainer(recipe, dataset, resolved, own)
         found = _found(trainer) if find_lr else None
-        about = Start(name, trainer, environment(resolved.device), found, notes)
+        about = Start(name, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
         watching = [one for one in observers if isinstance(one, RunObserver)]
         if directory:
             directory.start(
                 recipe_name=name,
                 recipe=trainer.recipe,
+                own=own,
                 execution=resolved,
                 dataset=dataset,
                 environment=about.environment,
@@ -106,12 +119,13 @@ def train(
             observer.start(about)
         result = trainer.run([*([directory] if directory else []), *observers])
         if directory:
-            directory.finish(result, trainer.model, time.time() - since)
+            directory.finish(result, trainer.tested_network, time.time() - since)
         trained = Trained(
             **vars(result),
-            model=trainer.model.eval(),
+            model=trainer.tested_network.eval(),
             log=tuple(trainer.state.log),
             recipe=trainer.recipe,
+            own=own,
             dataset=dataset,
             found=found,
             path=directory.path if directory else None,
@@ -133,6 +147,9 @@ def _found(trainer: Trainer) -> LrRange:
 def find_lr(
     recipe: Recipe | str | Path,
     *,
+    model: str | NetworkFactory | None = None,
+    optimizer: str | OptimizerFactory | None = None,
+    augmentation: str | AugmentationFunction | None = None,
     execution: Execution | None = None,
     data: str | Path | None = None,
     dataset: Dataset | None = None,
@@ -144,19 +161,20 @@ def find_lr(
     arguments are those of `train`; `progress` is told each step and how many there are at most. Raises `InputError` as
     `train` does, and `RunError` where the loss does not fall.
     """
-    _, recipe = _named(recipe)
+    _, recipe, own = _asked(recipe, model, optimizer, augmentation, None)
     resolved, _ = resolve(execution or Execution())
-    return range_test(Trainer(recipe, _images(recipe, data, dataset), resolved), progress=progress)
+    return range_test(Trainer(recipe, _images(recipe, data, dataset), resolved, own), progress=progress)
 
 
-def load(run: str | Path) -> nn.Module:
+def load(run: str | Path, *, model: NetworkFactory | None = None, trust_code: bool = False) -> nn.Module:
     """The network of a finished run directory: float32, on the CPU, channels_last, in evaluation mode.
 
-    It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits (B, 10); its
-    `predict` gives probabilities. Nothing is unpickled. Raises `InputError`, one line, where `run` is no finished run
-    directory or is damaged.
+    It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits
+    (B, classes); `predict` of one that ships gives probabilities. A network of somebody's own is made by `model`, or
+    with `trust_code` by the source that came with the run, which is executed. Nothing is unpickled. Raises
+    `InputError`, one line, where `run` is no finished run directory or is damaged, or its code is not to be run.
     """
-    return open_run(run).model
+    return open_run(run, model=model, trust_code=trust_code).model
 
 
 def _images(recipe: Recipe, data: str | Path | None, dataset: Dataset | None) -> Dataset:
@@ -166,7 +184,21 @@ def _images(recipe: Recipe, data: str | Path | None, dataset: Dataset | None) ->
     return dataset.limited(recipe.limit_train, recipe.limit_test)
 
 
-def _named(recipe: Recipe | str | Path) -> tuple[str, Recipe]:
-    if isinstance(recipe, Recipe):
-        return "recipe", recipe
-    return Path(recipe).stem, load_recipe(str(recipe))
+def _asked(
+    recipe: Recipe | str | Path,
+    model: str | NetworkFactory | None,
+    optimizer: str | OptimizerFactory | None,
+    augmentation: str | AugmentationFunction | None,
+    epochs: int | None,
+) -> tuple[str, Recipe, OwnCode]:
+    """What the run is called, the recipe with what takes the place of its parts, and the code of one's own in it."""
+    name = "recipe"
+    if not isinstance(recipe, Recipe):
+        name, recipe = Path(recipe).stem, load_recipe(str(recipe))
+    parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
+    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    for part, one in parts.items():
+        if isinstance(one, str):
+            changes[part] = {"own" if part == "augmentation" else "name": one}
+    recipe = merged(recipe, changes) if changes else recipe
+    return name, *sealed(recipe, {part: one for part, one in parts.items() if not isinstance(one, str)})

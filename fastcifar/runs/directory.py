@@ -1,4 +1,4 @@
-"""The folder a run leaves: run.json, the recipe as a TOML file, events.jsonl, model.safetensors."""
+"""The folder a run leaves: run.json, the recipe as a TOML file, code of one's own, events.jsonl, model.safetensors."""
 
 import contextlib
 import json
@@ -15,9 +15,12 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
 from fastcifar.files import write_whole
-from fastcifar.recipe import Recipe, to_toml
+from fastcifar.own import OwnCode
+from fastcifar.recipe import Recipe
+from fastcifar.recipe.files import to_toml
 from fastcifar.training.log import EpochLog, Observer, Result
 
+FORMAT = 2  # of run.json
 _TAKEN = "--out {}: exists and is not empty; name another folder"
 
 
@@ -26,6 +29,7 @@ class RunDirectory(Observer):
 
     run.json: recipe, execution, dataset, environment, status ("starting", "running", "finished", "interrupted",
     "failed") and, once finished, the result. events.jsonl: one `EpochLog` a line. model.safetensors: the final weights.
+    Files of one's own that the recipe names lie beside them, as they were.
 
     Making one claims the folder, against other processes too; as a context manager it marks a run that ends early.
     """
@@ -40,7 +44,7 @@ class RunDirectory(Observer):
             if any(path.iterdir()):
                 raise InputError(_TAKEN.format(path))
             with (path / "run.json").open("x") as file:
-                file.write('{"format": 1, "status": "starting"}\n')
+                file.write(f'{{"format": {FORMAT}, "status": "starting"}}\n')
         except FileExistsError as error:
             raise InputError(_TAKEN.format(path)) from error
         except OSError as error:
@@ -70,6 +74,7 @@ class RunDirectory(Observer):
         *,
         recipe_name: str,
         recipe: Recipe,
+        own: OwnCode,
         execution: Execution,
         dataset: Dataset,
         environment: dict[str, Any],
@@ -77,7 +82,7 @@ class RunDirectory(Observer):
     ) -> None:
         """Write down what is going to be trained, how, and where; `lr_range` is what a range test found."""
         self._run = {
-            "format": 1,
+            "format": FORMAT,
             "recipe_name": recipe_name,
             "recipe": asdict(recipe),
             "execution": asdict(execution),
@@ -88,6 +93,7 @@ class RunDirectory(Observer):
                 "classes": dataset.classes,
                 "mean": dataset.mean,
                 "std": dataset.std,
+                "sha256": dataset.sha256,
             },
             "environment": environment,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,6 +101,8 @@ class RunDirectory(Observer):
         }
         self._write_run("running")
         write_whole(self.path / f"{recipe_name}.toml", to_toml(recipe).encode())
+        for name, text in own.sources.items():
+            write_whole(self.path / name, text.encode())
 
     def epoch(self, log: EpochLog) -> None:
         """Add the epoch to events.jsonl."""
@@ -104,7 +112,7 @@ class RunDirectory(Observer):
     def finish(self, result: Result, model: nn.Module, wall_seconds: float) -> None:
         """Write the weights, then the result."""
         metadata = {"recipe": json.dumps(self._run["recipe"]), "dataset": self._run["dataset"]["name"]}
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
         write_whole(self.path / "model.safetensors", safetensors.torch.save(tensors, metadata))
         self._run["result"] = {**asdict(result), "wall_seconds": wall_seconds}
         self._write_run("finished")
@@ -117,7 +125,7 @@ class RunDirectory(Observer):
 def default_path(recipe_name: str, recipe: Recipe) -> Path:
     """runs/<utc time>-<recipe>-seed<seed>, with a number after it where that is taken; synthetic images are named."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    kind = "" if recipe.dataset == "cifar10" else f"-{recipe.dataset}"
+    kind = "" if recipe.dataset == "cifar10" else f"-{Path(recipe.dataset).name}"
     path = first = Path("runs") / f"{now}-{recipe_name}{kind}-seed{recipe.seed}"
     number = 1
     while path.exists():

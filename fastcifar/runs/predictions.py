@@ -98,7 +98,7 @@ def tested(saved: Saved, dataset: Dataset) -> Tested:
     """What the weights of a finished run say of the test images of `dataset`; `saved.model` moves to its device."""
     # On the device of the run where that is here: a wide network takes minutes on a CPU.
     on_cuda = saved.run["execution"].get("device") == "cuda" and torch.cuda.is_available()
-    network = saved.on_bytes().to("cuda" if on_cuda else "cpu")
+    network = saved.on_bytes(saved.recipe.evaluation.tta).to("cuda" if on_cuda else "cpu")
     # float16 does not run on every CPU.
     precision = "float32" if saved.precision == "float16" and not on_cuda else saved.precision
     found = probabilities(network, dataset.test_images, precision=precision)

@@ -1,7 +1,9 @@
 """A finished run's folder, read back: what was trained, how it went, and the network."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 from fastcifar import models
 from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError, complaint, short
-from fastcifar.recipe import Recipe, validated
+from fastcifar.own import NetworkFactory, digest, file_of, from_source, own_files, read_source
+from fastcifar.recipe import OwnModel, Recipe, validated
+from fastcifar.recipe.migrate import with_kinds
 from fastcifar.training.evaluate import TTA, OnBytes
 from fastcifar.training.log import EpochLog
 
@@ -53,7 +57,7 @@ class _Result(_Part):
 class _Run(_Part):
     """run.json of a finished run."""
 
-    format: Literal[1]
+    format: Literal[1, 2]
     recipe_name: str
     recipe: dict[str, Any]
     execution: _Execution
@@ -62,8 +66,8 @@ class _Run(_Part):
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A finished run. `run` is all of run.json; `model` is in evaluation mode, on the CPU, float32, channels_last."""
+class Finished:
+    """What a finished run says of itself; `run` is all of run.json."""
 
     path: Path
     name: str
@@ -75,6 +79,24 @@ class Saved:
     mean: Channels
     std: Channels
     run: dict[str, Any]
+
+    def sources(self) -> dict[str, str]:
+        """The text of each file of somebody's own in the run, by name; not executed. Raises `InputError`."""
+        found = {}
+        for name, wanted in own_files(self.recipe).items():
+            if wanted is None:
+                continue  # what had no source when it was trained
+            text = read_source(self.path / name)
+            if digest(text) != wanted:
+                raise InputError(f"{self.path / name}: is not the file that was trained with: its sha256 is another")
+            found[name] = text
+        return found
+
+
+@dataclass(frozen=True)
+class Saved(Finished):
+    """A finished run with its network: in evaluation mode, on the CPU, float32, channels_last."""
+
     model: nn.Module
 
     def on_bytes(self, tta: TTA = "none") -> OnBytes:
@@ -82,11 +104,31 @@ class Saved:
         return OnBytes(self.model, self.mean, self.std, tta)
 
 
-def open_run(path: str | Path) -> Saved:
-    """Read the run directory `path`. Nothing is unpickled, and torch's random state stays as it is.
+def open_run(path: str | Path, *, model: NetworkFactory | None = None, trust_code: bool = False) -> Saved:
+    """Read the run directory `path`, its network too. Nothing is unpickled, and torch's random state stays as it is.
 
-    Raises `InputError`, one line, where `path` is no run directory, its run is not finished, its run.json is broken, or
-    its weights are not those of the recipe in it.
+    A network of somebody's own is made by `model`, or, with `trust_code`, by the source in the folder, which is
+    executed. Raises `InputError`, one line, as `read_run`, where the weights are not those of the recipe, and where
+    there is code and leave to run it is not given.
+    """
+    found = read_run(path)
+    config, classes = found.recipe.model, len(found.classes)
+    if isinstance(config, OwnModel) and model is None:
+        file, name = file_of(config.name), config.name.partition(":")[2]
+        if config.sha256 is None:
+            raise InputError(f"{path}: its network {config.name} has no source here; in Python, load(run, model=...)")
+        if not trust_code:
+            raise InputError(f"{path}: its network is code that came with it, {file}; --trust-code runs it")
+        made = from_source(found.sources()[file], found.path / file, name)
+        model = partial(made, **config.arguments)
+    network = _network(found.recipe, classes, found.run["recipe"], found.path / "model.safetensors", model)
+    return Saved(**vars(found), model=network)
+
+
+def read_run(path: str | Path) -> Finished:
+    """What the run directory `path` says of its run.
+
+    Raises `InputError`, one line, where `path` is no run directory, its run is not finished or its run.json is broken.
     """
     path = Path(path)
     file = path / "run.json"
@@ -97,10 +139,10 @@ def open_run(path: str | Path) -> Saved:
         run = _Run.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{file}: {complaint(error)}") from error
-    recipe = validated(run.recipe, prefix=f"{file}: recipe.")
+    recipe = validated(with_kinds(run.recipe) if run.format == 1 else run.recipe, prefix=f"{file}: recipe.")
     classes = run.dataset.classes or CLASS_NAMES[recipe.dataset]
     about = {"classes": list(classes), "mean": list(run.dataset.mean), "std": list(run.dataset.std)}
-    return Saved(
+    return Finished(
         path=path,
         name=run.recipe_name,
         recipe=recipe,
@@ -110,11 +152,10 @@ def open_run(path: str | Path) -> Saved:
         mean=run.dataset.mean,
         std=run.dataset.std,
         run=values | {"dataset": values["dataset"] | about},
-        model=_network(recipe, len(classes), run.recipe, path / "model.safetensors"),
     )
 
 
-def read_log(saved: Saved) -> list[EpochLog]:
+def read_log(saved: Finished) -> list[EpochLog]:
     """The epochs of a run, from its events.jsonl. Raises `InputError` where they are not as a run writes them."""
     file = saved.path / "events.jsonl"
     log, epochs = [], TypeAdapter(EpochLog)
@@ -147,10 +188,16 @@ def _read_json(path: Path, file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: {complaint(error)}") from error
 
 
-def _network(recipe: Recipe, classes: int, written: dict[str, Any], file: Path) -> nn.Module:
+def _network(
+    recipe: Recipe, classes: int, written: Mapping[str, Any], file: Path, own: NetworkFactory | None
+) -> nn.Module:
     """The network of `recipe` with the weights of `file`; `written` is the recipe as run.json has it."""
-    with torch.device("meta"):  # no random weights are drawn, and a width that is a lie takes no memory
-        model = models.build(recipe.model, classes)
+    if isinstance(recipe.model, OwnModel):
+        with torch.random.fork_rng():
+            model = models.build(recipe.model, classes, own)
+    else:
+        with torch.device("meta"):  # no random weights are drawn, and a width that is a lie takes no memory
+            model = models.build(recipe.model, classes)
     wanted = model.state_dict()
     try:
         with safetensors.safe_open(file, "pt") as weights:
@@ -175,7 +222,7 @@ def _network(recipe: Recipe, classes: int, written: dict[str, Any], file: Path) 
     return model.to(memory_format=torch.channels_last).eval()
 
 
-def _require_same_recipe(metadata: dict[str, str], written: dict[str, Any], file: Path) -> None:
+def _require_same_recipe(metadata: dict[str, str], written: Mapping[str, Any], file: Path) -> None:
     """A run writes its recipe into the weights' file too; weights from elsewhere may have none."""
     try:
         same = "recipe" not in metadata or json.loads(metadata["recipe"]) == written

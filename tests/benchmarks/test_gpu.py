@@ -16,7 +16,7 @@ from benchmarks.__main__ import run as command
 from benchmarks.gpu import Done, Part
 from fastcifar.bench.environment import environment
 from fastcifar.errors import Stopped
-from fastcifar.recipe import shipped_recipes
+from fastcifar.recipe.files import shipped_recipes
 from fastcifar.records.check import read_record
 
 ROOT = Path(__file__).parents[2]

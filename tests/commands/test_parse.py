@@ -9,10 +9,12 @@ import pytest
 from toy import TOY, one_line
 
 from fastcifar.commands import main, parse
-from fastcifar.commands.bench import All, Loaders
+from fastcifar.commands.bench import All, Loaders, Step
 from fastcifar.commands.command import COMMANDS, GROUPS, OfRecipe
 from fastcifar.commands.train import Train
-from fastcifar.recipe import Recipe, load_recipe, to_toml
+from fastcifar.errors import InputError
+from fastcifar.recipe import Muon, OwnModel, Recipe, Resnet, Schedule, Speednet
+from fastcifar.recipe.files import load_recipe, to_toml
 
 
 def recipe_of(*arguments: str) -> Recipe:
@@ -45,7 +47,7 @@ def recipe_of(*arguments: str) -> Recipe:
         (["report"], "Missing: RUN"),
         (["trian"], "trian: no such command (perhaps you meant train); fastcifar has train, find-lr, report, compare"),
         (["bench", "trian"], "trian: no such command (perhaps you meant train); fastcifar bench has all, loaders"),
-        (["--recipe", "seed", "train"], "--recipe: no such command (perhaps you meant recipes); fastcifar has train"),
+        (["--recipe", "seed", "train"], "--recipe: no such command (perhaps you meant recipe); fastcifar has train"),
         (["env", "--recipe", "seed"], "Unrecognized options: --recipe, seed"),
         (["env", "--debug=1"], "argument --debug: ignored explicit argument '1'"),
         (["train", "--limit-train", "x"], "Error parsing --limit-train: no type matching {None}|INT could be"),
@@ -115,9 +117,12 @@ def test_the_recipe_that_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bench_alone_is_bench_all(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse(["bench"]) == parse(["bench", "all"]) == All()
-    assert parse(["bench", "--device", "cpu"]) == All(device="cpu")
-    assert parse(["bench", "loaders", "--short"]) == Loaders(short=True)
+    on_cpu = Resnet(width=16)
+    assert parse(["bench", "--device", "cpu"]) == parse(["bench", "all", "--device", "cpu"])
+    assert parse(["bench", "--device", "cpu"]) == All(device="cpu", model=on_cpu)
+    assert parse(["bench", "--device", "cuda"]) == All(device="cuda", model=Resnet(width=64))
+    loaders = Loaders(short=True, device="cpu", model=on_cpu)
+    assert parse(["bench", "loaders", "--short", "--device", "cpu"]) == loaders
     assert main(["bench", "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"\n  {name} " in shown for name in ("all", "loaders", "step", "train", "accuracy", "peers", "profile"))
@@ -178,3 +183,41 @@ def test_wrong_arguments_wait_for_nothing_slow() -> None:
         ["leaderboard", "wrong"],
     ]
     assert without_the_slow(2, wrong).count("\n") == len(wrong)
+
+
+def of_laptop(*words: str) -> Recipe:
+    command = parse(["train", "--recipe", "laptop", *words])
+    assert isinstance(command, Train)
+    return command.recipe
+
+
+def test_the_kind_of_a_table_decides_its_flags() -> None:
+    words = "--model speednet --model.widths 8 16 --optimizer.name=muon --optimizer.lr 0.1"
+    recipe = of_laptop(*words.split())
+    assert recipe.model == Speednet(widths=(8, 16))
+    assert recipe.optimizer == Muon(lr=0.1)
+    assert recipe.schedule == Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=2.0)
+    with pytest.raises(InputError, match=r"^Unrecognized options: --width, 8"):
+        of_laptop("--model", "speednet", "--width", "8")
+    with pytest.raises(InputError, match=r"^--model: no such model; there are resnet, speednet and FILE\.py:NAME"):
+        of_laptop("--model", "resnett")
+
+
+def test_the_keys_of_ones_own_are_arguments() -> None:
+    words = "--model nets/net.py:Net --model.width 8 --model.act=silu --model.deep-er --model.sizes [1,2] --epochs 4"
+    recipe = of_laptop(*words.split())
+    assert recipe.model == OwnModel("nets/net.py:Net", {"width": 8, "act": "silu", "deep_er": True, "sizes": [1, 2]})
+    assert (recipe.epochs, recipe.schedule.peak_epoch) == (4, 1)
+
+
+def test_a_network_for_the_rates_of_a_step() -> None:
+    command = parse(["bench", "step", "--device", "cpu", "--model", "net.py:Net", "--model.width", "3"])
+    assert command == Step(device="cpu", model=OwnModel("net.py:Net", {"width": 3}))
+
+
+def test_a_recipe_to_start_from_is_that_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "airbench94"]) == 0
+    (tmp_path / "mine.toml").write_text(capsys.readouterr().out)
+    assert load_recipe(str(tmp_path / "mine.toml")) == load_recipe("airbench94")
+    assert main(["recipe", "airbnch94"]) == 2
+    assert "(perhaps you meant airbench94)" in one_line(capsys)

@@ -24,7 +24,7 @@ from fastcifar.data.loader import LOADERS, open_loader
 from fastcifar.data.plan import draw_plan
 from fastcifar.data.synthetic import synthetic
 from fastcifar.execution import Execution, has_gpu, resolve
-from fastcifar.recipe import Augmentation, Model, Recipe, Schedule
+from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.trainer import Trainer
 
@@ -137,7 +137,7 @@ def losses(dataset: Dataset, recipe: Recipe, execution: Execution) -> list[float
 def gentle() -> Recipe:
     """A learning rate so low that rounding is not amplified; and one network for most tests: it is compiled once."""
     schedule = Schedule(min_lr=0, max_lr=1e-5, peak_epoch=1)
-    return Recipe(epochs=2, batch_size=128, model=Model(width=16), schedule=schedule)
+    return Recipe(epochs=2, batch_size=128, model=Resnet(width=16), schedule=schedule)
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
@@ -163,7 +163,7 @@ def test_warm_up_leaves_no_trace(small: Dataset, gentle: Recipe) -> None:
 
 
 def test_auto_learns_on_the_gpu(small: Dataset) -> None:
-    recipe = Recipe(epochs=8, batch_size=128, model=Model(width=16), augmentation=Augmentation(cutout=0))
+    recipe = Recipe(epochs=8, batch_size=128, model=Resnet(width=16), augmentation=Augmentation(cutout=0))
     recipe = replace(recipe, schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=2))
     execution, _ = resolve(Execution())
     seen = losses(small, recipe, execution)
@@ -222,7 +222,7 @@ def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str,
     execution = Execution("cuda", loader, precision, "reduce-overhead")  # type: ignore[arg-type]
     trainer = Trainer(gentle, synthetic(1200, 100), execution)
     trainer.train_epoch()
-    trainer.train_epoch([Strict(trainer.steps_per_epoch)])
+    trainer.train_epoch([Strict(trainer.steps[0])])
 
 
 @pytest.mark.parametrize("loader", LOADERS)

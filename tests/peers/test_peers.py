@@ -21,7 +21,7 @@ from fastcifar.peers.hlb_cifar10 import HlbCifar10
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.plain_pytorch import PlainPytorch
 from fastcifar.peers.program import Line, Output
-from fastcifar.recipe import Augmentation, Model, Recipe, Schedule
+from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
 from fastcifar.records.check import read_record
 from fastcifar.records.record import Epoch, Images, Record, Run, make_record, to_json
 from fastcifar.report.console import Console
@@ -33,7 +33,7 @@ TOY = Recipe(
     dataset="synthetic",
     limit_train=300,
     limit_test=200,
-    model=Model(width=4),
+    model=Resnet(width=4),
     schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1),
 )
 CPU = Job("toy", TOY, "first-crossing", "cpu", data=None, path=None)
@@ -220,6 +220,20 @@ def test_airbench_scripts_are_found(tmp_path: Path) -> None:
     assert airbench.find_script(other) is None
 
 
+@pytest.mark.parametrize(
+    ("script", "evaluation"),
+    [
+        ("airbench94_muon.py", "flip+shift (last epoch)"),
+        ("airbench94.py", "flip+shift of lookahead (last epoch)"),
+    ],
+)
+def test_airbench_says_what_it_tests(tmp_path: Path, script: str, evaluation: str) -> None:
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
+    (tmp_path / script).write_text(f"print(*{AIRBENCH!r}, sep='\\n')\n")
+    record = checked(Airbench().run(replace(CUDA, data=tmp_path / "data", path=tmp_path)), tmp_path)
+    assert (record.evaluation, record.work, record.sources) == (evaluation, None, [])
+
+
 def test_a_rivals_program_runs_unmodified_beside_the_data(tmp_path: Path) -> None:
     """A stand-in for hlb-CIFAR10 that finds CIFAR-10 where that one looks, prints its table, and leaves a file."""
     checkout, data = tmp_path / "hlb", tmp_path / "data"
@@ -234,7 +248,7 @@ def test_a_rivals_program_runs_unmodified_beside_the_data(tmp_path: Path) -> Non
     )
     record = HlbCifar10().run(replace(CUDA, data=data, path=checkout))
     assert (record.summary.runs, record.recipe, record.images.train) == (2, None, 49_152)
-    assert record.program == "hlb-CIFAR10 unknown"
+    assert (record.program, record.evaluation) == ("hlb-CIFAR10 unknown", "flip of EMA")
     assert [path.name for path in checkout.iterdir()] == ["main.py"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.execution import Execution
-from fastcifar.recipe import Model, Recipe, Schedule
+from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.runs.directory import RunDirectory
 from fastcifar.training.trainer import Trainer
 
@@ -20,7 +20,7 @@ def trained(path: Path, dataset: Dataset) -> Path:
         epochs=2,
         batch_size=128,
         dataset=dataset.name,  # type: ignore[arg-type]
-        model=Model(width=4),
+        model=Resnet(width=4),
         schedule=Schedule(min_lr=0.001, max_lr=0.01, peak_epoch=1),
     )
     execution = Execution("cpu", "fused", "float32", "off")
@@ -28,7 +28,8 @@ def trained(path: Path, dataset: Dataset) -> Path:
         trainer = Trainer(recipe, dataset, execution)
         directory.start(
             recipe_name="tiny",
-            recipe=recipe,
+            recipe=trainer.recipe,
+            own=trainer.own,
             execution=execution,
             dataset=dataset,
             environment={"cpu": "a processor", "gpu": None, "cores": 2, "memory_gib": 15.4, "dirty": False},

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -12,12 +13,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from made_records import record_of_own
 
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
-from fastcifar.recipe import Model, Recipe
+from fastcifar.recipe import Recipe, Resnet
 from fastcifar.records.leaderboard import Curve, Group, Published, groups, read_entry
-from fastcifar.records.record import Environment, Epoch, Images, Record, Run, make_record, to_json
+from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work, make_record, to_json
 from fastcifar.report.charts import Timed
 from fastcifar.report.leaderboard_page import write_page
 
@@ -101,7 +103,7 @@ def grouped(folder: Path, records: Sequence[Record]) -> list[Group]:
 
 def samples() -> list[Record]:
     """Six records in three groups: open on a CPU (3), closed on a GPU (2), closed by fixed-budget on the GPU (1)."""
-    small, seed = Recipe(epochs=8, model=Model(width=16, conv_bias=False)), Recipe(epochs=24)
+    small, seed = Recipe(epochs=8, model=Resnet(width=16, conv_bias=False)), Recipe(epochs=24)
     on_gpu: dict[str, Any] = {
         "epochs": 24,
         "gpu": GPU,
@@ -231,7 +233,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 def hostile_page(folder: Path) -> Path:
     """Markup wherever a record has text, a template's placeholder too."""
-    small = Recipe(epochs=8, model=Model(width=16))
+    small = Recipe(epochs=8, model=Resnet(width=16))
     records = [record(text, epoch_seconds=9, recipe=small, cpu=text, os=text, compiler=text) for text in HOSTILE]
     records.append(record(PLACEHOLDERS, epoch_seconds=8))
     published = [Published(text, 1.0, 0.9, text, 2020, text) for text in HOSTILE]
@@ -246,6 +248,20 @@ def test_text_from_a_record_is_no_markup(tmp_path: Path) -> None:
     assert text.count("</script") == 1
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert PLACEHOLDERS in text
+
+
+def test_code_of_somebodys_own_is_shown_as_text(tmp_path: Path) -> None:
+    """With its name and sha256, and none of it markup."""
+    text = "def f():\n\treturn '</pre><script>alert(1)</script>' # é\n" + PLACEHOLDERS
+    found = record_of_own(text, work=Work(flops_per_image=[1e9, 2e9], optimizer_flops_per_step=1e12))
+    page = write_page(tmp_path, grouped(tmp_path, [found]), [], []).read_text()
+    assert f'net.py <span class="note">· sha256 {found.sources[0].sha256}</span>' in page
+    assert page.count("<script") == 1
+    (shown,) = [one for one in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL) if "def f" in one]
+    assert html.unescape(shown) == text
+    assert '<td class="number" data-value="0.15">0.15</td>' in page
+    assert "0.196 beside them" in page
+    assert "Code of their own" not in write_page(tmp_path, grouped(tmp_path, [samples()[0]]), [], []).read_text()
 
 
 def test_text_from_a_record_is_shown_as_text(tmp_path: Path, visit: Callable[..., Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fastcifar.data.dataset import Dataset
 from fastcifar.execution import Execution
 from fastcifar.models import build
-from fastcifar.recipe import Model, Recipe
+from fastcifar.recipe import Recipe, Resnet
 from fastcifar.report import progress
 from fastcifar.report.console import Console
 from fastcifar.report.progress import AccuracyConsole, TrainingConsole
@@ -23,9 +23,9 @@ HEADING = "epoch  train s  test s    loss     acc  test loss  test acc        lr
 LOG = EpochLog(1, 30.92, 2.83, 1.6729, 0.4752, 1.2122, 0.5883, 0.00499, 1617.0)
 ROW = "    1    30.92    2.83  1.6729  47.52%     1.2122    58.83%   0.00499    1,617"
 TRAINER = SimpleNamespace(
-    recipe=Recipe(epochs=3, batch_size=100, target=0.87, model=Model(width=4)),
-    steps_per_epoch=10,
-    model=build(Model(width=4), 10),
+    recipe=Recipe(epochs=3, batch_size=100, target=0.87, model=Resnet(width=4)),
+    steps=[10] * 3,
+    model=build(Resnet(width=4), 10),
     setup_seconds=1.25,
 )
 
@@ -73,7 +73,7 @@ def test_the_lines_of_a_run(small: Dataset, clock: SimpleNamespace) -> None:
         "[a] note",
         "recipe   laptop, seed 0: epochs 3, batch 100, target 87.0%",
         f"data     {small.describe()}",
-        f"network  width 4, {sum(one.numel() for one in TRAINER.model.parameters()):,} parameters",
+        f"network  resnet, 4 wide, {sum(one.numel() for one in TRAINER.model.parameters()):,} parameters",
     ]
     assert lines[4] == "runs on  cpu, 2 threads, bfloat16, eager, loader fused; set up in 1.2 s"
     assert lines[5:] == [HEADING, ROW, "epoch 2/3, step 10/10, 33 images/s, 24 s left"]
@@ -90,8 +90,11 @@ def test_what_a_range_test_found_and_the_gpu_are_said(small: Dataset) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_terminal_keeps_all_epochs_and_its_cursor(small: Dataset, fails: bool) -> None:
+def test_a_terminal_keeps_all_epochs_and_its_cursor(
+    small: Dataset, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However few lines it has, and where the run fails too."""
+    monkeypatch.setattr(TRAINER, "steps", [10] * 9)
     out = console(width=80, height=6, force_terminal=True, _environ={"TERM": "xterm"})
     with suppress(ZeroDivisionError), TrainingConsole(out) as table:
         table.start(about(small))

@@ -12,8 +12,9 @@ import pytest
 
 from fastcifar.bench.throughput import Measurement
 from fastcifar.peers.compare import Outcome
+from fastcifar.recipe import Recipe
 from fastcifar.records.leaderboard import Published, groups, read_entry
-from fastcifar.records.record import to_json
+from fastcifar.records.record import Work, to_json
 from fastcifar.report.bench_tables import print_tables
 from fastcifar.report.console import Console
 from fastcifar.report.tables import (
@@ -131,6 +132,16 @@ def test_an_accuracy_of_several_runs() -> None:
     ]
 
 
+def test_the_work_of_several_runs() -> None:
+    """Two epochs of 50,000 images at 1 and 2 GFLOP, 98 steps each; the optimizer's own stand beside."""
+    recipe = replace(Recipe(), epochs=2, schedule=replace(Recipe().schedule, peak_epoch=1))
+    work = Work(flops_per_image=[1e9, 2e9], optimizer_flops_per_step=1e12)
+    found = made_records.record(recipe=recipe, work=work)
+    assert printed(print_accuracy, found, width=120)[-1] == (
+        "0.15 ± 0 petaFLOPs of training, forward and backward; the optimizer's own beside them: 0.196"
+    )
+
+
 def test_what_becomes_of_the_claim() -> None:
     def verdict(*accuracies: float, protocol: str) -> str:
         runs = [(0.5, accuracy) for accuracy in accuracies]
@@ -165,20 +176,24 @@ def test_a_leaderboard(tmp_path: Path) -> None:
     path.write_bytes(to_json(made_records.record(name=MARKUP, cpu=MARKUP)))
     lines = printed(print_groups, groups([read_entry(path)]), width=120)
     assert MARKUP in lines[0]
-    assert lines[1].split() == ["seconds", "accuracy", "recipe", "loader", "date", "n", "p"]
-    assert lines[2].startswith(f"1  20.00 ± 0.00    91.41%  {MARKUP}")
+    assert lines[1].split() == [
+        *("seconds", "petaFLOPs", "accuracy", "recipe"),
+        *("evaluation", "loader", "date", "n", "p"),
+    ]
+    assert lines[2].startswith(f"1  20.00 ± 0.00          –    91.41%  {MARKUP}  plain ")
     assert lines[2].split()[-4:-1] == ["dali", "2026-11-22", "3"]
     assert printed(print_groups, []) == ["no records to show", ""]
 
 
 def test_what_others_published() -> None:
     published = [
-        Published(MARKUP, 2.59, 0.94, "A100", 2024, "https://example.org"),
+        Published(MARKUP, 2.59, 0.94, "A100", 2024, "https://example.org", 0.29, "flip"),
         Published("other", 1.0, 0.9, "GPU", 2020, "https://example.org"),
     ]
     lines = printed(print_published, published, None)
     assert lines[0] == "published by others, not measured here"
-    assert lines[2].split() == ["94%", "2.59", *MARKUP.split(), "A100", "2024"]
+    assert lines[2].split() == ["94%", "2.59", "0.29", *MARKUP.split(), "flip", "A100", "2024"]
+    assert lines[3].split() == ["90%", "1.00", "–", "other", "–", "GPU", "2020"]
     assert len(lines) == 4
     assert len(printed(print_published, published, 0.9)) == 3
     assert printed(print_published, published, 0.5) == []

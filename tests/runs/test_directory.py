@@ -15,7 +15,9 @@ from fastcifar.errors import InputError
 from fastcifar.execution import Execution
 from fastcifar.files import write_whole
 from fastcifar.models.resnet import ResNet
-from fastcifar.recipe import Model, Recipe, load_recipe
+from fastcifar.own import OwnCode
+from fastcifar.recipe import Recipe, Resnet
+from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory, default_path
 from fastcifar.training.log import EpochLog, Result
 
@@ -23,10 +25,15 @@ LOG = EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)
 RESULT = Result(0.5, 0.5, None, 1, 1.0, 2.0, 0.5)
 
 
-def started(path: Path, dataset: Dataset, recipe: Recipe) -> RunDirectory:
+def started(path: Path, dataset: Dataset, recipe: Recipe, own: OwnCode | None = None) -> RunDirectory:
     directory = RunDirectory(path)
     directory.start(
-        recipe_name="mine", recipe=recipe, execution=Execution(), dataset=dataset, environment={"gpu": None}
+        recipe_name="mine",
+        recipe=recipe,
+        own=own or OwnCode(),
+        execution=Execution(),
+        dataset=dataset,
+        environment={"gpu": None},
     )
     return directory
 
@@ -36,7 +43,7 @@ def run_json(path: Path) -> dict[str, object]:
 
 
 def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
-    recipe, model = Recipe(epochs=5, model=Model(width=4)), ResNet(Model(width=4))
+    recipe, model = Recipe(epochs=5, model=Resnet(width=4)), ResNet(Resnet(width=4))
     with started(tmp_path / "run", small, recipe) as directory:
         assert run_json(directory.path)["status"] == "running"
         directory.epoch(LOG)
@@ -44,7 +51,7 @@ def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
         directory.finish(RESULT, model, wall_seconds=9.0)
     run = run_json(tmp_path / "run")
     assert run["status"] == "finished"
-    assert run["recipe"] == asdict(recipe)
+    assert run["recipe"] == json.loads(json.dumps(asdict(recipe)))
     assert run["execution"] == asdict(Execution())
     assert run["environment"] == {"gpu": None}
     assert run["dataset"]["name"] == small.name  # type: ignore[index]
@@ -62,6 +69,12 @@ def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
     }
 
 
+def test_code_of_ones_own_lies_in_it_as_it_is(tmp_path: Path, small: Dataset) -> None:
+    text = "# été\r\nx = 1\n"
+    with started(tmp_path / "run", small, Recipe(), OwnCode(sources={"net.py": text})):
+        assert (tmp_path / "run" / "net.py").read_bytes() == text.encode()
+
+
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("kept")
     with pytest.raises(InputError, match="exists and is not empty; name another folder"):
@@ -75,7 +88,9 @@ def test_a_folder_is_claimed_at_once(tmp_path: Path, small: Dataset) -> None:
         with pytest.raises(InputError, match="exists and is not empty"):
             RunDirectory(tmp_path / "run")
         assert run_json(tmp_path / "run")["status"] == "starting"
-        first.start(recipe_name="a", recipe=Recipe(), execution=Execution(), dataset=small, environment={})
+        first.start(
+            recipe_name="a", recipe=Recipe(), own=OwnCode(), execution=Execution(), dataset=small, environment={}
+        )
     assert run_json(tmp_path / "run")["status"] == "running"
 
 

@@ -10,7 +10,7 @@ import torch
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, RunError
 from fastcifar.models.resnet import ResNet
-from fastcifar.recipe import Model
+from fastcifar.recipe import Resnet
 from fastcifar.runs import export as export_module
 from fastcifar.runs.export import export, require_packages
 from fastcifar.training.evaluate import OnBytes, normalise
@@ -21,7 +21,7 @@ def network() -> ResNet:
     """With batch statistics of its own, channels_last as `load` gives it."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = ResNet(Model(width=4)).to(memory_format=torch.channels_last)
+        model = ResNet(Resnet(width=4)).to(memory_format=torch.channels_last)
         model(torch.randn(64, 3, 32, 32))
     return model.eval()
 

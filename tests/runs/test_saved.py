@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,28 @@ def refusal(run: Path) -> str:
 
 def test_a_whole_run(whole: Path) -> None:
     saved = open_run(str(whole))
-    assert saved.recipe == RECIPE
+    assert saved.recipe == replace(RECIPE, dataset_sha256=dataset().sha256)
     assert (saved.name, saved.precision) == ("recipe", "float32")
     assert saved.final_accuracy == saved.run["result"]["final_accuracy"]
+
+
+def test_a_run_of_before_is_still_read(run: Path) -> None:
+    """Format 1 knew of one network and one optimizer, and named neither."""
+
+    def before(values: dict[str, Any]) -> None:
+        values["format"] = 1
+        recipe = values["recipe"]
+        for field in ("batch_sizes", "image_sizes", "dataset_sha256", "average", "evaluation"):
+            del recipe[field]
+        for table, field in (("model", "name"), ("optimizer", "name"), ("augmentation", "brightness")):
+            del recipe[table][field]
+        for field in ("contrast", "own", "own_sha256"):
+            del recipe["augmentation"][field]
+        del values["dataset"]["sha256"]
+
+    rewrite(run, before)
+    rewrite_weights(run, lambda tensors: None)  # whose note of the recipe is another
+    assert open_run(run).recipe == RECIPE
 
 
 @pytest.mark.parametrize("name", ["synthetic", "cifar10"])
@@ -101,7 +121,7 @@ def test_a_broken_run_json(run: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda run: run.update(format=2), "format: input should be 1, got 2"),
+        (lambda run: run.update(format=3), "format: input should be 1 or 2, got 3"),
         (lambda run: run.update(recipe=[]), "recipe: input should be a valid dictionary, got []"),
         (lambda run: run.pop("result"), "result: field required"),
         (lambda run: run["recipe"].update(epochs=-1), "recipe.epochs: input should be greater than or equal to 1"),

@@ -8,7 +8,7 @@ from finished import dataset, finished_run
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.models.resnet import ResNet
-from fastcifar.recipe import Model
+from fastcifar.recipe import Resnet
 from fastcifar.runs.predictions import probabilities, score
 from fastcifar.runs.saved import open_run
 from fastcifar.training.evaluate import TTA, OnBytes, evaluate, normalise
@@ -38,7 +38,7 @@ def network() -> ResNet:
     """Untrained, in evaluation mode, the same every time."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return ResNet(Model(width=4)).eval()
+        return ResNet(Resnet(width=4)).eval()
 
 
 @torch.inference_mode()
