@@ -29,7 +29,7 @@ from fastcifar.errors import InputError
 from fastcifar.files import write_whole
 from fastcifar.peers.compare import OURS, parse_paths
 from fastcifar.peers.program import ProgramError, run_program
-from fastcifar.recipe.files import shipped_recipes
+from fastcifar.recipe.files import load_recipe, shipped_recipes
 from fastcifar.report.console import Console
 
 ROOT = Path(__file__).parents[1]
@@ -37,8 +37,9 @@ STATE = "suite.json"
 FOR_CPUS = ("laptop",)  # recipes that no GPU is measured with
 PEER_MINUTES = 2.0  # for each program
 
-SMALL = ["--dataset", "synthetic", "--limit-train", "1024", "--width", "4", "--batch-size", "64"]
-TOY_BENCH = [*SMALL, "--blocks", "1", "--short"]
+SMALL = ["--dataset", "synthetic", "--limit-train", "1024", "--batch-size", "64"]
+NARROW = {"resnet": ["--width", "4"], "speednet": ["--model.widths", "4", "4", "4"]}
+TOY_BENCH = [*SMALL, *NARROW["resnet"], "--blocks", "1", "--short"]
 TOY = [*SMALL, "--limit-test", "200", "--epochs", "1", "--target", "0.05"]
 
 
@@ -104,7 +105,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
     device = ["--device", "cpu" if toy else "cuda"]
     where = ["--data", str(data)] if data else []
     rates = [*device, *(TOY_BENCH if toy else ["--blocks", "5"]), *where]
-    train = [*device, *(TOY if toy else []), *where]
+    train = [*device, *([*TOY, *NARROW["resnet"]] if toy else []), *where]
 
     def benchmark(name: str, seconds: float, headline: Callable[[Path], str]) -> Part:
         file = folder / f"{name}.json"
@@ -113,8 +114,9 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
 
     def accuracy(recipe: str, *runs: str) -> Part:
         file = folder / f"{recipe}.record.json"
-        flags = ["--recipe", recipe, *runs, "--json", str(file)]
-        return Part(recipe, [*bench, "accuracy", *flags, *train], file, 240, headlines.accuracy)
+        small = ["--runs", "2", *TOY, *NARROW[load_recipe(recipe).model.name]] if toy else runs
+        flags = ["--recipe", recipe, *small, *device, *where, "--json", str(file)]
+        return Part(recipe, [*bench, "accuracy", *flags], file, 240, headlines.accuracy)
 
     tests = folder / "tests.json"
     out = folder / "peers"
@@ -126,7 +128,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
         benchmark("loaders", 150, headlines.loaders),
         benchmark("step", 300, headlines.step),
         benchmark("train", 240, headlines.train),
-        accuracy("seed", "--runs", "2" if toy else "3"),
+        accuracy("seed", "--runs", "3"),
         *(accuracy(recipe, "--runs", "20", "--minutes", "2") for recipe in recipes),
         Part(
             "peers",

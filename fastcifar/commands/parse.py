@@ -201,6 +201,6 @@ def _flags(kind: type, prefix: str = "--") -> Iterator[str]:
 
 def _similar(word: str, names: Sequence[str]) -> str:
     """The name most like `word`, by their last parts: --schedule.max-lr for --maxlr."""
-    last = {name.rpartition(".")[2].removeprefix("--"): name for name in reversed(names)}
+    last = {name.rpartition(".")[2].removeprefix("--"): name for name in reversed(names) if name != word}
     found = difflib.get_close_matches(word.rpartition(".")[2].removeprefix("--"), last, n=1)
     return f" (perhaps you meant {last[found[0]]})" if found else ""

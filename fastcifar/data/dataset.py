@@ -138,8 +138,8 @@ def statistics_of(images: NDArray[np.uint8]) -> tuple[Channels, Channels]:
 def _array(values: Any) -> NDArray[Any]:
     """A copy of an array or a tensor, on whatever device, one row after the other in memory."""
     try:
-        return np.array(values.cpu() if hasattr(values, "cpu") else values, order="C")
-    except (TypeError, ValueError) as error:
+        return np.array(np.asarray(values.cpu() if hasattr(values, "cpu") else values), order="C")
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: of a tensor that needs its gradient
         raise InputError(f"no array can be made of {short(values)}: {short(str(error))}") from error
 
 

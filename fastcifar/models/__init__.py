@@ -11,14 +11,14 @@ from fastcifar.errors import InputError
 from fastcifar.models.resnet import ResNet
 from fastcifar.models.speednet import SpeedNet
 from fastcifar.own import NetworkFactory, called
-from fastcifar.recipe import OwnModel, Resnet, Speednet
+from fastcifar.recipe.tables import AnyModel, OwnModel, Resnet, Speednet
 
 PREPARED_BY = 5000  # training images that an initialisation may look at
 
 _SHIPPED: dict[type, Callable[[Any, int], nn.Module]] = {Resnet: ResNet, Speednet: SpeedNet}
 
 
-def build(config: Resnet | Speednet | OwnModel, classes: int, own: NetworkFactory | None = None) -> nn.Module:
+def build(config: AnyModel, classes: int, own: NetworkFactory | None = None) -> nn.Module:
     """The network of `config`: normalised images (B, 3, H, W) to logits (B, classes), its weights drawn at random.
 
     `own` is the code of a network that does not ship. Raises `InputError` where it is missing or gives no network.

@@ -11,7 +11,8 @@ from fastcifar.optim.adam import adam
 from fastcifar.optim.muon import muon
 from fastcifar.optim.sgd import sgd
 from fastcifar.own import OptimizerFactory, called
-from fastcifar.recipe import Adam, Muon, OwnOptimizer, Recipe, Sgd
+from fastcifar.recipe import Recipe
+from fastcifar.recipe.tables import Adam, Muon, OwnOptimizer, Sgd
 
 
 def make(

@@ -16,6 +16,7 @@ from fastcifar.recipe.tables import (
     KINDS,
     STRICT,
     Adam,
+    AnyOptimizer,
     Augmentation,
     Average,
     Evaluation,
@@ -114,7 +115,7 @@ class Recipe:
         peak_epoch = self.schedule.peak_epoch * epochs / self.epochs
         return replace(self, epochs=epochs, schedule=replace(self.schedule, peak_epoch=peak_epoch))
 
-    def with_optimizer(self, optimizer: Adam | Sgd | Muon | OwnOptimizer) -> Self:
+    def with_optimizer(self, optimizer: AnyOptimizer) -> Self:
         """This recipe with another optimizer, the schedule's rates in proportion: the peak of one that brings its rates
         is 1; that of one that takes the schedule's, where the old one brought its own, is `seed`'s."""
         before = self.optimizer.brings_rates

@@ -167,6 +167,8 @@ class OwnOptimizer:
     """Of the file; filled in when it is read, and the file must have it where it is there already."""
 
 
+AnyModel: TypeAlias = Resnet | Speednet | OwnModel
+AnyOptimizer: TypeAlias = Adam | Sgd | Muon | OwnOptimizer
 KINDS: dict[str, dict[str, type]] = {
     "model": {"resnet": Resnet, "speednet": Speednet},
     "optimizer": {"adam": Adam, "sgd": Sgd, "muon": Muon},

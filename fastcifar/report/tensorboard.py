@@ -53,9 +53,9 @@ class TensorBoard(RunObserver):
         """Write the hyperparameters: what is trained, by dotted names, and how it is executed."""
         # Not by add_hparams, which makes a run of its own of them. The first of the three, a table of contents, is not
         # written: TensorBoard takes any one run's for all; without it, it puts first in what the runs differ.
-        # What is not limited is left out, and a truth value is a word.
+        # What is not limited is left out; a truth value is a word, and so is a list.
         values = {
-            name: str(value).lower() if isinstance(value, bool) else value
+            name: str(value).lower() if isinstance(value, bool | tuple | list) else value
             for name, value in dotted(asdict(about.trainer.recipe) | asdict(about.trainer.execution))
             if value is not None
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fastcifar.recipe import OwnModel, Resnet, Speednet
+from fastcifar.recipe.tables import AnyModel, Resnet, Speednet
 
 NONE = "–"
 
@@ -69,7 +69,7 @@ def _said(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def network_name(model: Resnet | Speednet | OwnModel) -> str:
+def network_name(model: AnyModel) -> str:
     """Which network, and how wide it is where it says so."""
     match model:
         case Resnet():

@@ -98,6 +98,8 @@ def train(
     named, recipe, own = _asked(recipe, model, optimizer, augmentation, epochs)
     name = name or named
     resolved, notes = resolve(execution or Execution())
+    for part in own.unknown:
+        notes += [f"{part}: its source cannot be had: no record can be made of it", f"{part}: nor can it be resumed"]
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(RunDirectory(Path(out))) if out is not None else None
         dataset = _images(recipe, data, dataset)

@@ -54,19 +54,22 @@ class LrRange:
 def find_lr(
     trainer: Trainer,
     *,
-    low: float = 1e-5,
-    high: float = 1.0,
+    low: float | None = None,
+    high: float | None = None,
     steps: int = 100,
     progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> LrRange:
     """Train a step at each of `steps` rates from `low` to `high`, in equal factors, and choose LRMIN and LRMAX.
 
+    By default from 1e-5 to 1; for an optimizer that brings its rates, the factors of these from 0.001 to 100.
     The network is the trainer's as it is, the batches those of its recipe's first epochs, augmentation and seed
     included; the test images are not looked at. It ends early where the smoothed loss is over 4 times its lowest, or
     not finite. `progress` is told each step done, from 1, and how many there are. Afterwards the trainer is as before,
     bit for bit. Raises `RunError` where the loss does not fall, or falls to the end of the rates.
     """
     clock = Clock(trainer.device)
+    brings = trainer.recipe.optimizer.brings_rates
+    low, high = low or (1e-3 if brings else 1e-5), high or (100.0 if brings else 1.0)
     rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
     smoothed: list[float] = []
     mean = 0.0

@@ -256,10 +256,10 @@ class Trainer:
                     images = torch.randn(size, 3, 32, 32, device=self.device)
                     images = images.to(dtype=dtype, memory_format=torch.channels_last)
                     labels = torch.randint(0, len(self.dataset.classes), (size,), device=self.device)
-                    for step in range(steps):
+                    for _ in range(steps):
                         self._step(images, labels)
-                        if self._average:
-                            self._average.after_step(step + 1)
+                    if self._average:
+                        self._average.after_step(self.recipe.average.every)
 
     def losses_at(self, rates: Sequence[float], stop: Callable[[float], bool]) -> list[float]:
         """The losses of a step at each of the learning `rates`, in turn from here, up to one of which `stop` is true.

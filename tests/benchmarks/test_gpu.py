@@ -32,16 +32,17 @@ def test_every_part_at_toy_size(tmp_path: Path) -> None:
         text=True,
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    names = ["tests", "loaders", "step", "train", "seed", "peers", "profile"]
+    names = ["tests", "loaders", "step", "train", "seed", "airbench94", "peers", "profile"]
     ended = json.loads((tmp_path / "suite.json").read_text())["parts"]
     assert {name: one["outcome"] for name, one in ended.items()} == dict.fromkeys(names, "done")
-    rows = shown.stdout.splitlines()[-9:]
+    rows = shown.stdout.splitlines()[-10:]
     for name, came_to in {
         "tests": "0 passed, 0 failed, ",
         "loaders": "dali-cpu ",
         "step": "eager-",
         "train": "stall ",
         "seed": "5.0% after ",
+        "airbench94": "5.0% after ",
         "peers": "fastcifar ",
         "profile": "of the matrix product rate end to end",
     }.items():
@@ -163,7 +164,7 @@ def test_ended_from_outside_it_leaves_nothing_running(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "benchmarks", "gpu", "--dry-run", "--out", str(tmp_path), "--only", "train"]
     with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("[4/7] train")
+        assert process.stdout.readline().startswith("[4/8] train")
         process.send_signal(signal.SIGTERM)
         rest, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

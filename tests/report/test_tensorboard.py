@@ -19,6 +19,7 @@ from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
 from fastcifar.report.drawing import WIDTH
 from fastcifar.report.tensorboard import TensorBoard
+from fastcifar.report.text import dotted
 from fastcifar.runs import predictions
 from fastcifar.training.log import EpochLog, Observer
 
@@ -113,7 +114,7 @@ def test_hyperparameters_with_the_result_in_one_run(run: Path) -> None:
     assert kept["augmentation.flip"] == "random"
     assert kept["model.conv_bias"] == "true"
     assert {name: kept[name] for name in said["execution"]} == said["execution"]
-    number = sum(len(value) if isinstance(value, dict) else 1 for value in said["recipe"].values())
+    number = sum(value is not None for _, value in dotted(said["recipe"]))
     assert len(kept) == number + len(said["execution"])
     metrics = {"final_accuracy", "best_accuracy", "time_to_target", "train_seconds"}
     assert {tag for tag in found.Tags()["scalars"] if tag.startswith("hparam/")} == {f"hparam/{one}" for one in metrics}
@@ -155,7 +156,7 @@ def test_a_run_that_fails_leaves_what_it_wrote_and_closes(tmp_path: Path, monkey
     monkeypatch.setattr(SummaryWriter, "close", lambda writer: closed.append(1) or close(writer))
     monkeypatch.setattr(
         "fastcifar.training.trainer.one_cycle",
-        lambda schedule, **_: lambda step: schedule.max_lr * (1 if step < 3 else 1e33),
+        lambda schedule, steps: lambda step: schedule.max_lr * (1 if step < 3 else 1e33),
     )
     assert main([*TINY, "--tensorboard", "--out", str(tmp_path / "run")]) == 1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
