@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -112,7 +112,8 @@ def _work(trainer: Trainer) -> Work:
 
 def _run(number: int, trainer: Trainer, watcher: Watcher) -> Run:
     watcher.begin(number, trainer)
-    started, clock = datetime.now(UTC), time.perf_counter()
+    prepared = trainer.prepare_seconds  # which the first epoch begins with
+    started, clock = datetime.now(UTC) - timedelta(seconds=prepared), time.perf_counter() - prepared
     trainer.run([watcher])
     return Run(
         seed=trainer.recipe.seed,

@@ -31,9 +31,10 @@ class Trainer:
     """Everything a run needs, set up and warm: dataset on the device, loader, network, optimizers, schedule.
 
     `execution` must be resolved (`fastcifar.execution.resolve`); `own` is the code of one's own that `recipe` names,
-    both as `fastcifar.own.sealed` gives them. `setup_seconds` is what the making took; `notes` are lines for a person;
-    `recipe` has the name and sha256 of the data set. Raises `InputError` at a recipe that is out of range or does not
-    fit the data set, and at code that does not do what it should.
+    both as `fastcifar.own.sealed` gives them. `setup_seconds` is what the making took, but for `prepare_seconds`, which
+    are the first epoch's (`models.prepare`); `notes` are lines for a person; `recipe` has the name and sha256 of the
+    data set. Raises `InputError` at a recipe that is out of range or does not fit the data set, and at code that does
+    not do what it should.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, execution: Execution, own: OwnCode | None = None) -> None:
@@ -101,7 +102,7 @@ class Trainer:
             self._evaluate()  # cuDNN chooses its algorithms for these shapes
         if self._augment:
             self.notes += self._augment.notes
-        self.setup_seconds = clock.seconds()
+        self.setup_seconds = clock.seconds() - self.prepare_seconds
 
     @property
     def tested_network(self) -> nn.Module:
@@ -121,7 +122,7 @@ class Trainer:
         self.model.load_state_dict(self._new_network(recipe.seed).state_dict())  # into the present tensors
         if self._average:
             self._average.reset()
-        self.setup_seconds = clock.seconds()
+        self.setup_seconds = clock.seconds() - self.prepare_seconds
 
     def _new_network(self, seed: int) -> nn.Module:
         """A network of this seed on the device, its weights drawn, and those that follow from images prepared.
@@ -135,7 +136,7 @@ class Trainer:
         sides = sorted({32, *(self.recipe.image_size_of(epoch) for epoch in range(self.recipe.epochs))})
         if isinstance(self.recipe.model, OwnModel) or len(sides) > 1:
             models.require_logits(network, self.recipe.model.name, classes, sides, self.device)
-        self._prepare_seconds = 0.0
+        self.prepare_seconds = 0.0
         if models.prepares(network):
             images = torch.from_numpy(self.dataset.train_images[: models.PREPARED_BY]).to(self.device)
             images = normalise(images, self.dataset.mean, self.dataset.std)
@@ -143,7 +144,7 @@ class Trainer:
                 models.prepare(network, images)  # loads the libraries that it calls
             clock = Clock(self.device)
             models.prepare(network, images)
-            self._prepare_seconds = clock.seconds()
+            self.prepare_seconds = clock.seconds()
         return network
 
     def _new_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -196,7 +197,7 @@ class Trainer:
         if len(bad):
             step = int(bad[0])
             raise RunError(_diverged("loss", state.losses[step].item(), epoch, step + 1, rate_of(done + step)))
-        train_seconds = clock.seconds() + (self._prepare_seconds if epoch == 1 else 0.0)
+        train_seconds = clock.seconds() + (self.prepare_seconds if epoch == 1 else 0.0)
 
         clock = Clock(self.device)
         test = self._evaluate()

@@ -1,6 +1,7 @@
 """`fastcifar bench accuracy` as a person runs it: seeds in turn, a record after every run, resumed where it stopped."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
 from fastcifar.own import OwnCode, sealed
-from fastcifar.recipe import OwnModel, Recipe, Resnet
+from fastcifar.recipe import OwnModel, Recipe, Resnet, Speednet
 from fastcifar.records import measure
 from fastcifar.records.check import read_record
 from fastcifar.records.measure import Watcher, bench_accuracy
@@ -42,6 +43,23 @@ def test_a_restarted_trainer_is_a_new_one(small: Dataset, quick: Recipe, mode: s
     assert results[0].final_accuracy == results[1].final_accuracy
     for name, value in new.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_what_an_initialisation_learns_from_images_is_of_the_first_epoch(
+    tmp_path: Path, small: Dataset, quick: Recipe, monkeypatch: pytest.MonkeyPatch, restored_rng: object
+) -> None:
+    """Its seconds are training, in the log and in the run's wall time, and not set-up; such a record holds."""
+    monkeypatch.setattr("fastcifar.models.prepare", lambda *_: time.sleep(0.5))
+    recipe = replace(quick, model=Speednet(widths=(4, 4)), target=0.01)
+    execution = Execution("cpu", "fused", "float32", "off")
+    kept: list[Record] = []
+    about = {"protocol": "first-crossing", "earlier": None, "keep": kept.append, "watcher": Watcher()}
+    record = bench_accuracy("mine", recipe, small, execution, runs=2, **about)  # type: ignore[arg-type]
+    for run in record.runs:
+        assert run.epochs[0].train_seconds > 0.5
+        assert run.wall_seconds > 0.5
+    (tmp_path / "mine.record.json").write_bytes(to_json(record))
+    assert read_record(tmp_path / "mine.record.json") == record
 
 
 def test_runs_are_kept_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object) -> None:
