@@ -50,7 +50,7 @@ def test_what_an_initialisation_learns_from_images_is_of_the_first_epoch(
 ) -> None:
     """Its seconds are training, in the log and in the run's wall time, and not set-up; such a record holds."""
     monkeypatch.setattr("fastcifar.models.prepare", lambda *_: time.sleep(0.5))
-    recipe = replace(quick, model=Speednet(widths=(4, 4)), target=0.01)
+    recipe = replace(quick, model=Speednet(widths=(4, 4)), target=0.01, limit_train=300, limit_test=200)
     execution = Execution("cpu", "fused", "float32", "off")
     kept: list[Record] = []
     about = {"protocol": "first-crossing", "earlier": None, "keep": kept.append, "watcher": Watcher()}
