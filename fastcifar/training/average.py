@@ -10,6 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from fastcifar.own import called
 from fastcifar.recipe import Average
 
 
@@ -19,12 +20,13 @@ class WeightAverage:
     `averaged` is a network of its own, what is tested and kept: parameters and floating-point buffers are averaged in
     place, other buffers copied. Before the first update it is the network as it was at first; at the end it is as the
     last update left it, also where steps follow that one, as in airbench. Nothing makes the host wait for the device;
-    torch's own AveragedModel would, since it keeps its count there, and its first update always copies.
+    torch's own AveragedModel would, since it keeps its count there, and its first update always copies. Raises
+    `InputError` where `network`, a person's own, cannot be copied.
     """
 
     def __init__(self, network: nn.Module, config: Average, steps: int) -> None:
         self._network, self._config, self._steps = network, config, steps
-        self.averaged = copy.deepcopy(network).requires_grad_(False)
+        self.averaged = called("average: a copy of the network", lambda: copy.deepcopy(network)).requires_grad_(False)
 
     def reset(self) -> None:
         """Begin again from the network as it is."""

@@ -5,6 +5,7 @@ import torch
 from same import assert_same
 from torch import nn
 
+from fastcifar.errors import InputError
 from fastcifar.recipe import Average
 from fastcifar.training.average import WeightAverage
 
@@ -174,3 +175,10 @@ def test_every_tensor_of_somebodys_network_is_averaged_once() -> None:
     assert isinstance(found, Shared)
     assert found.one.weight is found.other.weight
     assert [set(one.flatten().tolist()) for one in (found.one.weight, found.narrow, found.running)] == [{4.0}] * 3
+
+
+def test_a_network_that_cannot_be_copied_is_one_line() -> None:
+    network = nn.Linear(2, 2)
+    network.under_way = (one for one in "a generator")  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"^average: a copy of the network: TypeError: cannot pickle"):
+        WeightAverage(network, Average("ema"), 1)
