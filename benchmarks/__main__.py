@@ -10,10 +10,10 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.machine import RESULTS, machine
-from fastcifar.__main__ import end_on_signals
 from fastcifar.bench.environment import environment
 from fastcifar.commands import main
 from fastcifar.errors import InputError, Stopped
+from fastcifar.stopping import end_on_signals
 
 WIDTHS = (8, 16, 32, 64)
 

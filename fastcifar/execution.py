@@ -1,6 +1,7 @@
 """How a recipe is executed: device, loader, precision, compilation. Never part of a recipe's identity."""
 
 import importlib.util
+import math
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ class Execution:
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
     """torch.compile's mode; auto: reduce-overhead (CUDA graphs) on a GPU, off on CPUs, where it gained nothing."""
+    checkpoint_seconds: float = 60
+    """Keep a run's whole state this often, and after epochs; 0: only where it is told to stop."""
 
 
 def resolve(execution: Execution) -> tuple[Execution, list[str]]:
@@ -32,6 +35,8 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
     """
     import torch
 
+    if not 0 <= execution.checkpoint_seconds < math.inf:
+        raise InputError(f"--checkpoint-seconds {execution.checkpoint_seconds:g}: must be 0 or more")
     notes: list[str] = []
     device = execution.device
     if device == "auto":
@@ -58,6 +63,17 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
         notes.append("no C++ compiler on this machine, which torch.compile needs: running eager")
         mode = "off"
     return replace(execution, device=device, loader=loader, precision=precision, compile=mode), notes
+
+
+def possible(execution: Execution) -> Execution:
+    """`execution`, resolved on some machine, with `auto` for what this one has not."""
+    import torch
+
+    if execution.device == "cuda" and not torch.cuda.is_available():
+        execution = replace(execution, device="auto", precision="auto", compile="auto")
+    if execution.loader == "dali" and not has_dali():
+        execution = replace(execution, loader="auto")
+    return execution
 
 
 def _fastest_precision(device: str) -> Literal["float32", "bfloat16", "float16"]:

@@ -1,10 +1,14 @@
-"""Files written whole, and their places."""
+"""Files written whole, their places, and folders that one process at a time writes in."""
 
+import fcntl
 import os
-import tempfile
+import re
+import secrets
 from pathlib import Path
 
 from fastcifar.errors import InputError
+
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
 def require_folder_of(file: Path) -> None:
@@ -14,21 +18,77 @@ def require_folder_of(file: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that at any instant it is the old one or the new one, whole."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    """Write a file beside its place and rename it, so that at any instant it is the old one or the new one, whole.
+
+    What a process that was killed leaves of it, `remove_leftovers` removes. Raises `OSError`, which names `path`.
+    """
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary, descriptor = _beside(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def remove_leftovers(folder: Path, of: str | None = None) -> None:
+    """Remove the files that killed processes were writing in `folder`, with `of` only those of a file of that name."""
+    for path in folder.glob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if not found or of not in (None, found[1]):
+            continue
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue  # it is gone by now, or not ours
+        try:
+            if _locked(descriptor):  # else somebody is writing it, or nobody can say
+                path.unlink(missing_ok=True)
+        except OSError:
+            pass  # a folder that is only to be read stays as it is
+        finally:
+            os.close(descriptor)
+
+
+class Claim:
+    """A folder that no other process claims until `release`, or the end of this one, however it comes.
+
+    Raises `InputError` where another has it. A file system without locks has no claims.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        if _locked(self._descriptor) is False:
+            os.close(self._descriptor)
+            raise InputError(f"{folder}: another process is writing in it")
+
+    def release(self) -> None:
+        """Let others have it."""
+        os.close(self._descriptor)
+
+
+def _beside(path: Path) -> tuple[Path, int]:
+    """A new file beside `path`, and a descriptor that holds its lock."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        if _locked(descriptor) is not False and os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)  # `remove_leftovers` came between
+
+
+def _locked(descriptor: int) -> bool | None:
+    """Whether the lock of an open file could be had at once; None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True

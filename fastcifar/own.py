@@ -65,7 +65,7 @@ class AugmentationFunction(Protocol):
 
 @dataclass(frozen=True)
 class OwnCode:
-    """What of a person's own a recipe is trained with, and the text of the files by name.
+    """What of a person's own a recipe is trained with, and the text of the files by name, and where they are.
 
     `unknown` are the parts whose source could not be had: such a run can be made, but not kept as a record.
     """
@@ -74,6 +74,7 @@ class OwnCode:
     optimizer: OptimizerFactory | None = None
     augmentation: AugmentationFunction | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Path] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
     def require_sources(self) -> None:
@@ -91,13 +92,14 @@ def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[
     """
     found: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    places: dict[str, Path] = {}
     unknown: list[str] = []
     given = {part: one for part, one in (callables or {}).items() if one is not None}
     for part in PARTS:
         if part in given:
             bare, arguments = _taken_apart(_callable(part, given[part]))
             found[part] = bare
-            name, text = _source(bare)
+            name, text, place = _source(bare)
             if text is None:
                 unknown.append(f"{part} {name}")
             recipe = _with_name(recipe, part, name, None if text is None else digest(text), arguments=arguments)
@@ -105,7 +107,7 @@ def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[
             file, _, attribute = named.partition(":")
             if not file.endswith(".py"):
                 raise InputError(f"{named}: not FILE.py:NAME")
-            text = read_source(Path(file))
+            text, place = read_source(Path(file)), Path(file).absolute()
             wanted = _sha256(recipe, part)
             if wanted and wanted != digest(text):
                 raise InputError(f"{file}: is not the file of the recipe: its sha256 is {digest(text)}, not {wanted}")
@@ -116,15 +118,30 @@ def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[
             continue
         if text is not None and sources.setdefault(file_of(name), text) != text:
             raise InputError(f"{file_of(name)}: two different files of this name; rename one")
+        if place is not None:
+            places[file_of(name)] = place
     for part in ("model", "optimizer"):
         if keywords := getattr(getattr(recipe, part), "arguments", {}):
             found[part] = partial(found[part], **keywords)
-    return recipe, OwnCode(**found, sources=sources, unknown=tuple(unknown))
+    return recipe, OwnCode(**found, sources=sources, places=places, unknown=tuple(unknown))
 
 
-def own_files(recipe: Recipe) -> dict[str, str | None]:
+def own_files(recipe: Recipe, parts: Iterable[str] = PARTS) -> dict[str, str | None]:
     """The files of one's own that a recipe names, with the sha256 it has of each."""
-    return {file_of(named): _sha256(recipe, part) for part in PARTS if (named := _named(recipe, part))}
+    return {file_of(named): _sha256(recipe, part) for part in parts if (named := _named(recipe, part))}
+
+
+def located(recipe: Recipe, places: Mapping[str, Path]) -> Recipe:
+    """`recipe` with the files of one's own that it names, those of `places`, named by where they are."""
+    for part in PARTS:
+        file, _, attribute = (_named(recipe, part) or "").partition(":")
+        if place := places.get(file):
+            name = f"{place}:{attribute}"
+            if part == "augmentation":
+                recipe = replace(recipe, augmentation=replace(recipe.augmentation, own=name))
+            else:
+                recipe = replace(recipe, **{part: replace(getattr(recipe, part), name=name)})
+    return recipe
 
 
 def file_of(name: str) -> str:
@@ -218,20 +235,21 @@ def _taken_apart(value: Any) -> tuple[Any, dict[str, Any]]:
     return value, {}
 
 
-def _source(value: Any) -> tuple[str, str | None]:
-    """FILE.py:NAME of a callable, and the text of its file; of what was typed in, its own; None where there is none."""
+def _source(value: Any) -> tuple[str, str | None, Path | None]:
+    """FILE.py:NAME of a callable, the text of its file, and where that is; of what was typed in, its own text; None
+    where there is none."""
     name = re.sub(r"[\x00-\x1f]", "?", getattr(value, "__qualname__", None) or type(value).__name__)
     module = sys.modules.get(getattr(value, "__module__", None) or "")
     file = getattr(module, "__file__", None)
     if isinstance(value, partial):
-        return f"python:{name}", None  # its arguments are in no source
+        return f"python:{name}", None, None  # its arguments are in no source
     if file and Path(file).is_file():
-        return f"{Path(file).name}:{name}", read_source(Path(file))
+        return f"{Path(file).name}:{name}", read_source(Path(file)), Path(file).absolute()
     try:
         text = inspect.getsource(value)
     except (OSError, TypeError):
-        return f"python:{name}", None
-    return f"notebook.py:{name}", textwrap.dedent(text)
+        return f"python:{name}", None, None
+    return f"notebook.py:{name}", textwrap.dedent(text), None
 
 
 def _named(recipe: Recipe, part: str) -> str | None:

@@ -11,7 +11,20 @@ import fastcifar
 PACKAGE = Path(fastcifar.__file__).parent
 # A folder, or a module at the package's root, imports from itself and from those before it.
 ORDER = [
-    *["errors", "files", "execution", "recipe", "own", "models", "optim", "data", "training", "bench", "runs"],
+    *[
+        "errors",
+        "stopping",
+        "files",
+        "execution",
+        "recipe",
+        "own",
+        "models",
+        "optim",
+        "data",
+        "training",
+        "bench",
+        "runs",
+    ],
     *["records", "peers", "report", "commands", "__main__"],
 ]
 LONGEST = 320  # lines of a module: past about 300 it is two

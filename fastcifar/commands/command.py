@@ -6,10 +6,11 @@ imported in `run`: a subcommand's --help and a wrong flag do not wait for it.
 """
 
 from abc import ABC, abstractmethod
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from tyro.conf import arg
 
@@ -17,6 +18,7 @@ from fastcifar.errors import InputError
 from fastcifar.execution import Execution, has_gpu, resolve
 from fastcifar.files import require_folder_of
 from fastcifar.recipe import Recipe
+from fastcifar.recipe.files import load_recipe
 from fastcifar.report.console import Console
 
 if TYPE_CHECKING:
@@ -73,6 +75,12 @@ class OfRecipe(Command):
     name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")] = AUTO
     """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
     recipe: Annotated[Recipe, arg(name="")] = field(default_factory=Recipe)
+
+    @classmethod
+    def defaults(cls, given: Namespace) -> dict[str, Any]:
+        """What the fields are where no flag says otherwise; `given` are the flags that decide it (`commands.parse`)."""
+        recipe = load_recipe(default_recipe() if given.recipe == AUTO else given.recipe)
+        return {"name": given.recipe, "recipe": recipe}
 
     def named(self, console: Console) -> str:
         """What a run is called after --recipe; says why, where auto chose it.

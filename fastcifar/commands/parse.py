@@ -11,11 +11,10 @@ from typing import Any, get_args, get_type_hints
 import tyro
 
 import fastcifar
-from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfRecipe, default_recipe
+from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfRecipe
 from fastcifar.errors import InputError
 from fastcifar.execution import has_gpu
 from fastcifar.recipe import KINDS, Recipe, Resnet, kind_of, merged
-from fastcifar.recipe.files import load_recipe
 from fastcifar.report.console import Console
 
 HELP = ("-h", "--help")
@@ -91,10 +90,11 @@ def _with_flags(name: str, arguments: Sequence[str]) -> Command:
         arguments, own = _own_arguments(arguments, recipe)
         made: Any = _read(kind, arguments, about | {"default": kind(model=recipe.model)})  # type: ignore[call-arg]
         return replace(made, model=merged(replace(recipe, model=made.model), own, prefix="--").model)
-    base = load_recipe(default_recipe() if given.recipe == AUTO else given.recipe)
+    defaults = kind.defaults(given)
+    base = defaults["recipe"]
     start = merged(base, named, prefix="--")
     arguments, own = _own_arguments(arguments, start)
-    command = _read(kind, arguments, about | {"default": kind(name=given.recipe, recipe=start)})
+    command = _read(kind, arguments, about | {"default": kind(**defaults | {"recipe": start})})
     recipe = command.recipe
     if recipe.epochs != base.epochs and not given.peak:
         peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
@@ -111,8 +111,11 @@ def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
     for table in KINDS:
         parser.add_argument(f"--{table}", f"--{table}.name", nargs="?", dest=table)
     parser.add_argument("--device", nargs="?", default=AUTO, const=AUTO)
+    parser.add_argument("--resume", nargs="?")
     parser.add_argument("--schedule.peak-epoch", "--schedule.peak_epoch", nargs="?", const=True, dest="peak")
-    return parser.parse_known_args(arguments)[0]
+    found, rest = parser.parse_known_args(arguments)
+    found.rest = rest
+    return found
 
 
 def _own_arguments(arguments: Sequence[str], recipe: Recipe) -> tuple[list[str], dict[str, Any]]:

@@ -1,12 +1,15 @@
 """`fastcifar train` and `fastcifar find-lr`."""
 
+from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from fastcifar.commands.command import Trains, command
+from fastcifar.commands.command import AUTO, Trains, TrustCode, command
+from fastcifar.errors import InputError
+from fastcifar.recipe.files import load_recipe
 from fastcifar.report.console import Console
 
 
@@ -18,10 +21,27 @@ class Train(Trains):
     """Find LRMIN and LRMAX by a range test first, and train with them (see `fastcifar find-lr`)."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
+    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Go on with the interrupted run in this folder, from its last checkpoint; recipe and execution are the run's."""
+    trust_code: TrustCode = False
     report: bool = True
     """Write the report (see `fastcifar report`) into the run directory at the end."""
     tensorboard: bool = False
     """Write event files for TensorBoard into the run directory, as the run goes; needs the extra tensorboard."""
+
+    @classmethod
+    def defaults(cls, given: Namespace) -> dict[str, Any]:
+        """Those of the run to be resumed, where there is one."""
+        if not given.resume:
+            return super().defaults(given)
+        from fastcifar.execution import possible
+        from fastcifar.runs.paused import read_paused
+
+        paused = read_paused(given.resume, trust_code="--trust-code" in given.rest)
+        if paused is None:
+            return super().defaults(given)
+        recipe = load_recipe(given.recipe) if given.recipe != AUTO else paused.recipe
+        return {"name": paused.name, "recipe": recipe, "execution": possible(paused.execution)}
 
     def run(self, console: Console) -> None:
         """Train, keep, report."""
@@ -31,8 +51,9 @@ class Train(Trains):
         from fastcifar.report.run_page import write_report
         from fastcifar.report.tables import print_result
         from fastcifar.report.tensorboard import TensorBoard
-        from fastcifar.runs.api import RunObserver, Start, train
+        from fastcifar.runs.api import RunObserver, Start, resume, train
         from fastcifar.runs.directory import default_path
+        from fastcifar.runs.paused import read_paused
         from fastcifar.runs.predictions import tested
         from fastcifar.runs.saved import open_run
 
@@ -43,20 +64,29 @@ class Train(Trains):
                 if about.found:
                     keep_lr(about.found, path)
 
-        name = self.named(console)
-        path = self.out or default_path(name, self.recipe)
+        if self.resume:
+            for flag, value in (("--out", self.out), ("--find-lr", self.find_lr)):
+                if value:
+                    raise InputError(f"{flag}: not with --resume, which goes on with what was begun in {self.resume}")
+            if read_paused(self.resume, trust_code=self.trust_code) is None:
+                console.say(f"{self.resume}: the run is finished; fastcifar report, eval and predict read it")
+                return
+            path = self.resume
+        else:
+            name = self.named(console)
+            path = self.out or default_path(name, self.recipe)
         board = TensorBoard(path / "tensorboard") if self.tensorboard else None
         with TrainingConsole(console) as table, board or nullcontext():
-            trained = train(
-                self.recipe,
-                name=name,
-                execution=self.execution,
-                data=self.data,
-                out=path,
-                find_lr=self.find_lr,
-                observers=[RangeTest(), table, *([board] if board else [])],
-                since=process_start(),
-            )
+            about: Any = {
+                "execution": self.execution,
+                "data": self.data,
+                "observers": [RangeTest(), table, *([board] if board else [])],
+                "since": process_start(),
+            }
+            if self.resume:
+                trained = resume(path, recipe=self.recipe, trust_code=self.trust_code, **about)
+            else:
+                trained = train(self.recipe, name=name, out=path, find_lr=self.find_lr, **about)
         print_result(console, trained, self.recipe.target)
         console.say(f"kept in {path}")
         own = trained.own.model

@@ -51,6 +51,7 @@ __all__ = [
     "Schedule",
     "Sgd",
     "Speednet",
+    "differences",
     "kind_of",
     "merged",
     "validated",
@@ -169,6 +170,19 @@ def _gathered(table: str, values: Any) -> Any:
         return values
     arguments = values.get("arguments", {})
     return {key: value for key, value in values.items() if key in ours} | {"arguments": {**arguments, **extra}}
+
+
+def differences(recipe: Recipe, other: Recipe) -> list[str]:
+    """The fields that are not equal, by their dotted names, with both values."""
+
+    def leaves(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {name: value}
+        below = [leaves(one, f"{name}.{key}".lstrip(".")) for key, one in value.items()]
+        return {key: one for part in below for key, one in part.items()}
+
+    one, two = leaves(asdict(recipe), ""), leaves(asdict(other), "")
+    return [f"{key} is {one.get(key)}, not {two.get(key)}" for key in one | two if one.get(key) != two.get(key)]
 
 
 DATASETS = ("cifar10", "cifar100", "synthetic")

@@ -3,7 +3,8 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from torch import nn
 from fastcifar.bench.environment import environment
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
-from fastcifar.execution import Execution, resolve
+from fastcifar.errors import InputError
+from fastcifar.execution import Execution, possible, resolve
 from fastcifar.own import AugmentationFunction, NetworkFactory, OptimizerFactory, OwnCode, sealed
-from fastcifar.recipe import Recipe, merged
+from fastcifar.recipe import Recipe, differences, merged
 from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory
+from fastcifar.runs.paused import CHECKPOINTS, asked_of, read_paused
 from fastcifar.runs.saved import open_run
+from fastcifar.training import checkpoint
+from fastcifar.training.checkpoint import Checkpoints, Spent
 from fastcifar.training.log import EpochLog, Observer, Result
 from fastcifar.training.lr_finder import LrRange
 from fastcifar.training.lr_finder import find_lr as range_test
@@ -94,46 +99,137 @@ def train(
     Raises `InputError` at a recipe, code, device, data or folder that will not do, `RunError` at a loss that is not
     finite.
     """
-    since = time.time() if since is None else since
     named, recipe, own = _asked(recipe, model, optimizer, augmentation, epochs)
-    name = name or named
     resolved, notes = resolve(execution or Execution())
     for part in own.unknown:
         notes += [f"{part}: its source cannot be had: no record can be made of it", f"{part}: nor can it be resumed"]
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(RunDirectory(Path(out))) if out is not None else None
-        dataset = _images(recipe, data, dataset)
-        trainer = Trainer(recipe, dataset, resolved, own)
+        directory = None
+        if out is not None:
+            directory = stack.enter_context(RunDirectory(Path(out)))
+            asked = asked_of(recipe, own, find_lr=find_lr, data=data)
+            directory.claim(recipe_name=name or named, recipe=recipe, execution=resolved, asked=asked)
+        trainer = Trainer(recipe, _images(recipe, data, dataset), resolved, own)
         found = _found(trainer) if find_lr else None
-        about = Start(name, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
-        watching = [one for one in observers if isinstance(one, RunObserver)]
+        about = Start(name or named, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
+        return _carried_out(about, directory, _beginning(), since, observers)
+
+
+def resume(
+    run: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    model: NetworkFactory | None = None,
+    optimizer: OptimizerFactory | None = None,
+    augmentation: AugmentationFunction | None = None,
+    execution: Execution | None = None,
+    data: str | Path | None = None,
+    dataset: Dataset | None = None,
+    trust_code: bool = False,
+    observers: Sequence[Observer] = (),
+    since: float | None = None,
+) -> Trained:
+    """Go on with the run in the directory `run`, which was interrupted, from its last checkpoint.
+
+    On the CPU it ends as if it had never been interrupted, bit for bit, times aside. `execution` is by default the
+    run's where this machine has it; another is said in a note. `data` or `dataset` is where the images are now, by
+    default where they were. Code of one's own is the file it was, if it has not changed; else what `model`, `optimizer`
+    and `augmentation` give, or with `trust_code` the copy in the run. `recipe` is only compared. The rest is as in
+    `train`.
+
+    Raises `InputError` where the run is finished, is being trained, or recipe, code or images are not the run's, and as
+    `train` does.
+    """
+    callables = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
+    paused = read_paused(run, trust_code=trust_code, given=[part for part, one in callables.items() if one])
+    if paused is None:
+        raise InputError(f"{run}: the run is finished; fastcifar.load reads its network")
+    place = paused.path / CHECKPOINTS
+    present, own = sealed(recipe or paused.recipe, callables)
+    images_same = present.dataset == paused.recipe.dataset
+    present = replace(
+        present,
+        dataset=paused.written.dataset if images_same else present.dataset,  # a folder may have moved
+        dataset_sha256=paused.written.dataset_sha256,
+    )
+    if other := differences(present, paused.written):
+        raise InputError(f"{run}: a run of another recipe: {other[0]}; what is changed is trained anew")
+    resolved, notes = resolve(execution or possible(paused.execution))
+    notes += [
+        f"{part} {after}; it was {before} before the interruption"
+        for part in ("device", "loader", "precision", "compile")
+        if (after := getattr(resolved, part)) != (before := getattr(paused.execution, part))
+    ]
+    with RunDirectory(paused.path, paused) as directory:
+        images = _images(paused.recipe, paused.asked.data if data is None else data, dataset)
+        if paused.written.dataset_sha256 not in (None, images.sha256):
+            raise InputError(f"{run}: dataset: other images than the run's: their sha256 is {images.sha256}")
+        trainer = Trainer(paused.written, images, resolved, own)
+        spent, found = checkpoint.earlier(place, trainer.recipe), None
+        if spent is not None:
+            spent, more = checkpoint.go_on(place, trainer, spent)
+            notes += [*more, f"goes on in epoch {trainer.state.epoch + 1} after step {trainer.state.step}"]
+        elif paused.asked.find_lr and "lr_range" not in paused.run:
+            found = _found(trainer)
+        about = Start(paused.name, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
+        return _carried_out(about, directory, spent or _beginning(), since, observers)
+
+
+def _beginning() -> Spent:
+    return Spent(started=datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+
+def _carried_out(
+    about: Start, directory: RunDirectory | None, spent: Spent, since: float | None, observers: Sequence[Observer]
+) -> Trained:
+    """Train what is left, and keep it in `directory`."""
+    # From here on by a clock that nobody sets.
+    began = time.monotonic() - max(0.0, time.time() - since if since else 0.0)
+    trainer = about.trainer
+
+    def wall() -> float:
+        return spent.wall_seconds + time.monotonic() - began
+
+    def tell(line: str) -> None:
+        for observer in observers:
+            observer.note(line)
+
+    watching = [one for one in observers if isinstance(one, RunObserver)]
+    with contextlib.ExitStack() as stack:
+        keepers: list[Observer] = []
         if directory:
             directory.start(
-                recipe_name=name,
+                recipe_name=about.name,
                 recipe=trainer.recipe,
-                own=own,
-                execution=resolved,
-                dataset=dataset,
+                own=trainer.own,
+                execution=trainer.execution,
+                dataset=trainer.dataset,
                 environment=about.environment,
-                lr_range=found.note() if found else None,
+                log=trainer.state.log,
+                lr_range=about.found.note() if about.found else None,
             )
         for observer in watching:
             observer.start(about)
-        result = trainer.run([*([directory] if directory else []), *observers])
         if directory:
-            directory.finish(result, trainer.tested_network, time.time() - since)
-        trained = Trained(
-            **vars(result),
-            model=trainer.tested_network.eval(),
-            log=tuple(trainer.state.log),
-            recipe=trainer.recipe,
-            own=own,
-            dataset=dataset,
-            found=found,
-            path=directory.path if directory else None,
-        )
-        for observer in watching:
-            observer.finish(trained)
+            seconds, place = trainer.execution.checkpoint_seconds, directory.path / CHECKPOINTS
+            keepers.append(
+                stack.enter_context(Checkpoints(place, trainer, spent, seconds=seconds, wall=wall, tell=tell))
+            )
+        result = trainer.run([*([directory] if directory else []), *observers, *keepers])
+        if directory:
+            directory.finish(result, trainer.tested_network, replace(spent, wall_seconds=wall()))
+    trained = Trained(
+        **vars(result),
+        model=trainer.tested_network.eval(),
+        log=tuple(trainer.state.log),
+        recipe=trainer.recipe,
+        own=trainer.own,
+        dataset=trainer.dataset,
+        found=about.found,
+        path=directory.path if directory else None,
+    )
+    for observer in watching:
+        observer.finish(trained)
     return trained
 
 

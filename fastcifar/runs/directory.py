@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Any, Self
 import safetensors.torch
 from torch import nn
 
+from fastcifar import stopping
 from fastcifar.data.dataset import Dataset
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, Stopped
 from fastcifar.execution import Execution
-from fastcifar.files import write_whole
+from fastcifar.files import Claim, remove_leftovers, write_whole
 from fastcifar.own import OwnCode
 from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import to_toml
+from fastcifar.runs.paused import CHECKPOINTS, Asked, Paused
+from fastcifar.training import checkpoint
+from fastcifar.training.checkpoint import Spent
 from fastcifar.training.log import EpochLog, Observer, Result
 
 FORMAT = 2  # of run.json
@@ -27,47 +32,67 @@ _TAKEN = "--out {}: exists and is not empty; name another folder"
 class RunDirectory(Observer):
     """Writes a run down as it goes; every file is written beside and renamed, so none is ever half there.
 
-    run.json: recipe, execution, dataset, environment, status ("starting", "running", "finished", "interrupted",
-    "failed") and, once finished, the result. events.jsonl: one `EpochLog` a line. model.safetensors: the final weights.
-    Files of one's own that the recipe names lie beside them, as they were.
+    run.json: recipe, execution, dataset, environment, what was asked for, earlier sessions, status ("starting",
+    "running", "finished", "interrupted", "failed") and, once finished, the result. events.jsonl: one `EpochLog` a line.
+    model.safetensors: the final weights. Files of one's own that the recipe names lie beside them, as they were.
 
-    Making one claims the folder, against other processes too; as a context manager it marks a run that ends early.
+    Making one claims the folder, against other processes too, for as long as it is open as a context manager, which
+    marks a run that ends early; `paused` is the run that goes on in it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, paused: Paused | None = None) -> None:
+        self.path, self._fresh = path, paused is None
         self._events = ""
-        self._run: dict[str, Any] = {}
+        self._run: dict[str, Any] = paused.run if paused else {}
         try:
             self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            self._claim = Claim(path)
+            remove_leftovers(path)
+            if self._fresh and any(path.iterdir()):
+                self._claim.release()
                 raise InputError(_TAKEN.format(path))
-            with (path / "run.json").open("x") as file:
-                file.write(f'{{"format": {FORMAT}, "status": "starting"}}\n')
         except FileExistsError as error:
             raise InputError(_TAKEN.format(path)) from error
         except OSError as error:
             raise InputError(f"--out {path}: {error.strerror}") from error
+        self._last_words = stopping.last_words(self._interrupted)
 
     def __enter__(self) -> Self:
+        self._last_words.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            return
-        interrupted = isinstance(error, KeyboardInterrupt)
-        with contextlib.suppress(OSError):  # the error under way, a full disk perhaps, is the one to report
-            if self._run:
-                self._write_run("interrupted" if interrupted else "failed")
-            else:  # nothing was trained: leave nothing
-                (self.path / "run.json").unlink()
-                if self._made:
-                    self.path.rmdir()
-        if interrupted and self._run:
-            error.args = (f"interrupted; finished epochs: {self._events.count(chr(10))}, kept in {self.path}",)
+        self._last_words.__exit__(kind, error, trace)
+        status = self._run.get("status")
+        if error is not None and status != "finished":
+            interrupted = isinstance(error, KeyboardInterrupt)
+            with contextlib.suppress(OSError):  # the error under way, a full disk perhaps, is the one to report
+                if status == "starting" and self._fresh:  # nothing was trained: leave nothing
+                    (self.path / "run.json").unlink(missing_ok=True)
+                    if self._made:
+                        self.path.rmdir()
+                elif status:
+                    self._write_run("interrupted" if interrupted else "failed")
+            if interrupted and self.path.is_dir() and status:
+                kept = f"interrupted; finished epochs: {self._events.count(chr(10))}, kept in {self.path}"
+                goes_on = f"; --resume {self.path} goes on" if isinstance(error, Stopped) else ""
+                error.args = (f"{kept}{goes_on}",)
+        self._claim.release()
+
+    def claim(self, *, recipe_name: str, recipe: Recipe, execution: Execution, asked: Asked) -> None:
+        """Write down what is asked for, before images and network are made: from here on it can be resumed."""
+        self._run = {
+            "format": FORMAT,
+            "recipe_name": recipe_name,
+            "recipe": asdict(recipe),
+            "execution": asdict(execution),
+            "asked": asdict(asked),
+            "started": _now(),
+        }
+        self._write_run("starting")
 
     def start(
         self,
@@ -78,10 +103,16 @@ class RunDirectory(Observer):
         execution: Execution,
         dataset: Dataset,
         environment: dict[str, Any],
+        log: Sequence[EpochLog] = (),
         lr_range: dict[str, Any] | None = None,
     ) -> None:
-        """Write down what is going to be trained, how, and where; `lr_range` is what a range test found."""
-        self._run = {
+        """Write down what is going to be trained, how, and where; `lr_range` is what a range test found, and `log` the
+        epochs of an earlier session."""
+        earlier = self._run.get("earlier_sessions", [])
+        if "environment" in self._run:
+            before = {key: self._run[key] for key in ("started", "execution", "environment")}
+            earlier = [*earlier, before | {"epochs": len(log)}]
+        self._run |= {
             "format": FORMAT,
             "recipe_name": recipe_name,
             "recipe": asdict(recipe),
@@ -96,30 +127,44 @@ class RunDirectory(Observer):
                 "sha256": dataset.sha256,
             },
             "environment": environment,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": _now(),
+            **({"earlier_sessions": earlier} if earlier else {}),
             **({"lr_range": lr_range} if lr_range else {}),
         }
         self._write_run("running")
         write_whole(self.path / f"{recipe_name}.toml", to_toml(recipe).encode())
         for name, text in own.sources.items():
             write_whole(self.path / name, text.encode())
+        self._events = "".join(map(_line, log))
+        if log:
+            write_whole(self.path / "events.jsonl", self._events.encode())
+        else:
+            (self.path / "events.jsonl").unlink(missing_ok=True)  # of epochs that are trained again
 
     def epoch(self, log: EpochLog) -> None:
         """Add the epoch to events.jsonl."""
-        self._events += json.dumps(asdict(log), allow_nan=False) + "\n"
+        self._events += _line(log)
         write_whole(self.path / "events.jsonl", self._events.encode())
 
-    def finish(self, result: Result, model: nn.Module, wall_seconds: float) -> None:
-        """Write the weights, then the result."""
+    def finish(self, result: Result, model: nn.Module, spent: Spent) -> None:
+        """Write the weights, then the result, with what the run took in all its sessions."""
         metadata = {"recipe": json.dumps(self._run["recipe"]), "dataset": self._run["dataset"]["name"]}
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
         write_whole(self.path / "model.safetensors", safetensors.torch.save(tensors, metadata))
-        self._run["result"] = {**asdict(result), "wall_seconds": wall_seconds}
+        taken = {name: getattr(spent, name) for name in ("wall_seconds", "interruptions", "lost_seconds")}
+        self._run["result"] = asdict(result) | taken
         self._write_run("finished")
+        checkpoint.remove(self.path / CHECKPOINTS)
+
+    def _interrupted(self) -> None:
+        """The last words of a process that is ended at once."""
+        if self._run.get("status") in ("starting", "running"):
+            self._write_run("interrupted")
 
     def _write_run(self, status: str) -> None:
-        self._run["status"] = status
-        write_whole(self.path / "run.json", (json.dumps(self._run, indent=2, allow_nan=False) + "\n").encode())
+        run = self._run | {"status": status}
+        write_whole(self.path / "run.json", (json.dumps(run, indent=2, allow_nan=False) + "\n").encode())
+        self._run = run
 
 
 def default_path(recipe_name: str, recipe: Recipe) -> Path:
@@ -132,3 +177,11 @@ def default_path(recipe_name: str, recipe: Recipe) -> Path:
         number += 1
         path = first.with_name(f"{first.name}-{number}")
     return path
+
+
+def _line(log: EpochLog) -> str:
+    return json.dumps(asdict(log), allow_nan=False) + "\n"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from fastcifar import models
 from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError, complaint, short
+from fastcifar.files import remove_leftovers
 from fastcifar.own import NetworkFactory, digest, file_of, from_source, own_files, read_source
 from fastcifar.recipe import OwnModel, Recipe, validated
 from fastcifar.recipe.migrate import with_kinds
+from fastcifar.runs.paused import CHECKPOINTS, read_json
+from fastcifar.training import checkpoint
 from fastcifar.training.evaluate import TTA, OnBytes
 from fastcifar.training.log import EpochLog
-
-LARGEST = 2**20  # bytes of run.json, which has a few thousand
 
 # Runs of the first versions did not keep their class names; these are the data sets' own, in the order of their labels.
 CLASS_NAMES = {
@@ -132,9 +133,14 @@ def read_run(path: str | Path) -> Finished:
     """
     path = Path(path)
     file = path / "run.json"
-    values = _read_json(path, file)
+    values = read_json(path)
+    remove_leftovers(path)
     if (status := values.get("status")) != "finished":
-        raise InputError(f"{path}: the run is not finished ({short(status)}), so it has no final weights")
+        raise InputError(
+            f"{path}: the run is not finished ({short(status)}), so it has no final weights; "
+            f"fastcifar train --resume {path} goes on with it"
+        )
+    checkpoint.remove(path / CHECKPOINTS)
     try:
         run = _Run.model_validate(values)
     except ValidationError as error:
@@ -171,21 +177,6 @@ def read_log(saved: Finished) -> list[EpochLog]:
     if not log:
         raise InputError(f"{file}: no epoch in it, although the run is finished")
     return log
-
-
-def _read_json(path: Path, file: Path) -> dict[str, Any]:
-    try:
-        if not path.is_dir():
-            raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}; name a run directory")
-        if not file.is_file():
-            raise InputError(f"{path}: not a run directory: there is no run.json in it")
-        if file.stat().st_size > LARGEST:
-            raise InputError(f"{file}: more than a mebibyte: not what a run writes")
-        return TypeAdapter(dict[str, Any]).validate_json(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise InputError(f"{file}: {complaint(error)}") from error
 
 
 def _network(

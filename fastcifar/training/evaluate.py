@@ -1,6 +1,7 @@
 """The network on images it was not trained on: the one loop over them, and test-time augmentation in it."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -86,41 +87,54 @@ class OnBytes(nn.Module):
         return 0.5 * (self.network(view).float() + self.network(view.flip(3)).float())
 
 
+def _nothing() -> None: ...
+
+
 @torch.inference_mode()
-def logits_of(network: OnBytes, images_nhwc: Tensor, *, precision: str = "float32") -> Tensor:
+def logits_of(
+    network: OnBytes, images_nhwc: Tensor, *, precision: str = "float32", between: Callable[[], None] = _nothing
+) -> Tensor:
     """Logits (n, classes) float32 of uint8 images (n, 32, 32, 3) on the network's device, n at least 1, in batches.
 
     The network is in evaluation mode meanwhile, and back in its own afterwards; `precision` is float32, bfloat16 or
-    float16. With flip+shift-quarter, the n // 4 images whose highest probability is the lowest, of equal ones the
-    first, are answered a second time.
+    float16; `between` is called after each batch. With flip+shift-quarter, the n // 4 images whose highest probability
+    is the lowest, of equal ones the first, are answered a second time.
     """
     was_training = network.network.training
     network.network.eval()
     try:
         if network.tta != "flip+shift-quarter":
-            return _in_batches(network, images_nhwc, precision)
-        logits = _in_batches(network.viewed("none"), images_nhwc, precision)
+            return _in_batches(network, images_nhwc, precision, between)
+        logits = _in_batches(network.viewed("none"), images_nhwc, precision, between)
         certainty = logits.softmax(dim=1).amax(dim=1)
         least = certainty.argsort(stable=True)[: len(images_nhwc) // 4]
         if len(least):
-            logits[least] = _in_batches(network.viewed("flip+shift"), images_nhwc[least], precision)
+            logits[least] = _in_batches(network.viewed("flip+shift"), images_nhwc[least], precision, between)
         return logits
     finally:
         network.network.train(was_training)
 
 
-def _in_batches(network: OnBytes, images_nhwc: Tensor, precision: str) -> Tensor:
+def _in_batches(network: OnBytes, images_nhwc: Tensor, precision: str, between: Callable[[], None]) -> Tensor:
     logits = []
     for images in images_nhwc.split(BATCH_SIZE):
         with autocast(images.device, precision):
             logits.append(network(images).float())
+        between()
     return torch.cat(logits)
 
 
 @torch.inference_mode()
-def evaluate(network: OnBytes, images_nhwc: Tensor, labels: Tensor, *, precision: str = "float32") -> Evaluated:
+def evaluate(
+    network: OnBytes,
+    images_nhwc: Tensor,
+    labels: Tensor,
+    *,
+    precision: str = "float32",
+    between: Callable[[], None] = _nothing,
+) -> Evaluated:
     """Test `network` on images and labels (n,) int64 on its device: see `logits_of`."""
-    logits = logits_of(network, images_nhwc, precision=precision)
+    logits = logits_of(network, images_nhwc, precision=precision, between=between)
     loss = torch.zeros((), device=logits.device)
     for part, truth in zip(logits.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
         loss += F.cross_entropy(part, truth, reduction="sum")  # batch by batch, as it always was summed

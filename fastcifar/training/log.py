@@ -44,5 +44,11 @@ class Observer:
     def step(self, epoch: int, step: int) -> None:
         """Step `step` (from 1) of epoch `epoch` (from 1) has been asked of the device."""
 
+    def testing(self) -> None:
+        """Some of the test images have been asked of the device."""
+
     def epoch(self, log: EpochLog) -> None:
         """An epoch is over."""
+
+    def note(self, line: str) -> None:
+        """Something a person should know has happened, and training goes on."""

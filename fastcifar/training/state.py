@@ -17,8 +17,9 @@ class TrainState:
     """The state of a run: network, optimizers, average of weights, gradient scaler, random generators, where in the
     epochs it is.
 
-    `log`: the epochs finished; `step`: how many steps of the next one are taken; `losses` (steps of the longest epoch,)
-    float32 and `correct` () int64: its running sums, on the device. What is to be kept, put back or begun anew goes
+    `log`: the epochs finished; `step`: how many steps of the next one are taken, all of them where only its test is
+    left; `seconds`: what they took; `losses` (steps of the longest epoch,) float32 and `correct` () int64: its running
+    sums, on the device. What is to be kept, put back or begun anew goes
     through here, and nothing else lists state.
     """
 
@@ -36,6 +37,7 @@ class TrainState:
         self._device = device
         self.log: list[EpochLog] = []
         self.step = 0
+        self.seconds = 0.0
         self.losses = torch.zeros(steps_per_epoch, device=device)
         self.correct = torch.zeros((), device=device, dtype=torch.int64)
 
@@ -47,7 +49,7 @@ class TrainState:
     def end_epoch(self, log: EpochLog) -> None:
         """An epoch is over, and the sums of the next one are zero."""
         self.log.append(log)
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
         self.losses.zero_()
         self.correct.zero_()
 
@@ -55,6 +57,7 @@ class TrainState:
         """All of it, nested: the live tensors, and besides them only what JSON can hold."""
         return {
             "network": self.network.state_dict(),
+            "buffers": _other_buffers(self.network),
             "training": self.network.training,
             "average": self.average.averaged.state_dict() if self.average else None,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -62,6 +65,7 @@ class TrainState:
             "generators": _generators(self._device),
             "log": [asdict(one) for one in self.log],
             "step": self.step,
+            "seconds": self.seconds,
             "losses": self.losses,
             "correct": self.correct,
         }
@@ -73,19 +77,24 @@ class TrainState:
     def restore(self, captured: dict[str, Any]) -> None:
         """Be again as captured, bit for bit, in the present tensors, whose addresses CUDA graphs hold.
 
-        What an optimizer keeps of a parameter and did not keep then, it forgets; gradients are dropped.
+        What an optimizer keeps of a parameter and did not keep then, it forgets; gradients are dropped. `captured` may
+        be of another device or precision: a scaler, or a GPU's generator, that was not there then stays as it is.
         """
         self.network.load_state_dict(captured["network"])
+        for name, buffer in _other_buffers(self.network).items():
+            buffer.copy_(captured["buffers"][name])
         self.network.train(captured["training"])
         if self.average:
             self.average.averaged.load_state_dict(captured["average"])
         for optimizer, kept in zip(self.optimizers, captured["optimizers"], strict=True):
             _restore_optimizer(optimizer, kept)
-        self.scaler.load_state_dict(captured["scaler"])
+        if self.scaler.is_enabled() and captured["scaler"]:
+            self.scaler.load_state_dict(captured["scaler"])
         torch.set_rng_state(captured["generators"]["cpu"])
-        if "cuda" in captured["generators"]:
+        if self._device.type == "cuda" and "cuda" in captured["generators"]:
             torch.cuda.set_rng_state(captured["generators"]["cuda"], self._device)
-        self.log, self.step = [EpochLog(**one) for one in captured["log"]], captured["step"]
+        self.log = [EpochLog(**one) for one in captured["log"]]
+        self.step, self.seconds = captured["step"], captured["seconds"]
         self.losses.copy_(captured["losses"])
         self.correct.copy_(captured["correct"])
 
@@ -99,6 +108,12 @@ class TrainState:
             self.restore(captured)
 
 
+def _other_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Those that state_dict leaves out (persistent=False)."""
+    kept = network.state_dict()
+    return {name: buffer for name, buffer in network.named_buffers() if name not in kept}
+
+
 def _generators(device: torch.device) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -106,10 +121,15 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
+_EXECUTION = ("foreach", "fused", "capturable")  # how an optimizer computes, here and now
+
+
 def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> None:
     before = {parameter: dict(values) for parameter, values in optimizer.state.items()}
     optimizer.zero_grad(set_to_none=True)
-    optimizer.load_state_dict(kept)  # into new tensors
+    present = [{key: group[key] for key in _EXECUTION if key in group} for group in optimizer.param_groups]
+    groups = [{**group, **here} for group, here in zip(kept["param_groups"], present, strict=True)]
+    optimizer.load_state_dict({**kept, "param_groups": groups})  # into new tensors
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             place = before.get(parameter, {}).get(name)

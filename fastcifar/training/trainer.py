@@ -5,24 +5,26 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastcifar import models, optim
+from fastcifar import optim
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import open_loader
 from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.optim.schedule import one_cycle
-from fastcifar.own import OwnCode
-from fastcifar.recipe import OwnModel, Recipe, validated
+from fastcifar.own import OwnCode, said
+from fastcifar.recipe import Recipe, validated
 from fastcifar.training.augment import OwnAugmentation
 from fastcifar.training.average import WeightAverage
 from fastcifar.training.clock import Clock
-from fastcifar.training.evaluate import Evaluated, OnBytes, evaluate, normalise
+from fastcifar.training.evaluate import Evaluated, OnBytes, evaluate
 from fastcifar.training.log import EpochLog, Observer, Result
+from fastcifar.training.network import new_network
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import DTYPES, TrainingStep
 
@@ -54,7 +56,7 @@ class Trainer:
         self.steps = [math.ceil(self.images_per_epoch / size) for size in sizes]
         """Of each epoch."""
 
-        self.model = self._new_network(recipe.seed)
+        self.model, self.prepare_seconds = new_network(self.recipe, dataset, self.own.model, self.device)
         optimizers = self._new_optimizers()
         self._step = TrainingStep(
             self.model,
@@ -96,6 +98,8 @@ class Trainer:
         self._on_bytes = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
         self._test_images = torch.from_numpy(dataset.test_images).to(self.device)
         self._test_labels = torch.from_numpy(dataset.test_labels).to(self.device)
+        self.state.seconds = self.prepare_seconds
+        self._clock: Clock | None = None
         self._at_start = self.state.capture()
         self.warm_up(steps=1 if execution.compile == "off" else 3)
         if self.device.type == "cuda":
@@ -119,47 +123,49 @@ class Trainer:
         recipe = replace(recipe, dataset=self.recipe.dataset, dataset_sha256=self.recipe.dataset_sha256)
         self.recipe = validated(asdict(recipe))
         self.state.restore(self._at_start)
-        self.model.load_state_dict(self._new_network(recipe.seed).state_dict())  # into the present tensors
+        network, self.prepare_seconds = new_network(self.recipe, self.dataset, self.own.model, self.device)
+        self.model.load_state_dict(network.state_dict())  # into the present tensors
         if self._average:
             self._average.reset()
+        self.state.seconds, self._clock = self.prepare_seconds, None
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
-    def _new_network(self, seed: int) -> nn.Module:
-        """A network of this seed on the device, its weights drawn, and those that follow from images prepared.
+    def restore(self, captured: dict[str, Any]) -> None:
+        """Go on from a state that a trainer of an equal recipe was in (`TrainState.state_dict`), not trained here.
 
-        What the preparing takes is training: it counts for the first epoch's seconds.
+        Raises `InputError` where it does not fit; then only `restart` or another `restore` leaves a state to use.
         """
-        torch.manual_seed(seed)
-        classes, own = len(self.dataset.classes), self.own.model
-        network = models.build(self.recipe.model, classes, own).to(self.device)
-        network = network.to(memory_format=torch.channels_last)
-        sides = sorted({32, *(self.recipe.image_size_of(epoch) for epoch in range(self.recipe.epochs))})
-        if isinstance(self.recipe.model, OwnModel) or len(sides) > 1:
-            models.require_logits(network, self.recipe.model.name, classes, sides, self.device)
+        try:
+            self.state.restore(captured)
+            if not (0 <= self.state.step <= self.steps[self.state.epoch] and self.state.seconds >= 0):
+                raise ValueError(f"step {self.state.step} of epoch {self.state.epoch + 1}")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise InputError(f"not a state of this recipe: {said(error)[:100]}") from error
+        self.setup_seconds += self.prepare_seconds  # for nothing: the state has what was prepared at first
         self.prepare_seconds = 0.0
-        if models.prepares(network):
-            images = torch.from_numpy(self.dataset.train_images[: models.PREPARED_BY]).to(self.device)
-            images = normalise(images, self.dataset.mean, self.dataset.std)
-            if self.device.type == "cuda":
-                models.prepare(network, images)  # loads the libraries that it calls
-            clock = Clock(self.device)
-            models.prepare(network, images)
-            self.prepare_seconds = clock.seconds()
-        return network
+
+    @property
+    def spent_seconds(self) -> float:
+        """Of training and testing so far, without waiting for the device."""
+        known = sum(one.train_seconds + one.eval_seconds for one in self.state.log) + self.state.seconds
+        return known + (self._clock.asked() if self._clock else 0.0)
+
+    def lap(self) -> None:
+        """In the middle of an epoch: bring `state.seconds` up to this moment."""
+        if self._clock:
+            self.state.seconds += self._clock.seconds()
+            self._clock = Clock(self.device)
 
     def _new_optimizers(self) -> list[torch.optim.Optimizer]:
         return optim.make(self.model, self.recipe, self.own.optimizer, compile=self.execution.compile != "off")
 
     def run(self, observers: Sequence[Observer] = ()) -> Result:
         """Train the epochs that are left, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
-        log, target = self.state.log, self.recipe.target
-        reached = None
-        while self.state.epoch < self.recipe.epochs and not (reached and self.recipe.stop_at_target):
+        while not self.over:
             self.train_epoch(observers)
-            log = self.state.log
-            reached = next((number for number, one in enumerate(log, 1) if one.test_accuracy >= target), None)
             for observer in observers:
-                observer.epoch(log[-1])
+                observer.epoch(self.state.log[-1])
+        log, reached = self.state.log, self._reached
         return Result(
             final_accuracy=log[-1].test_accuracy,
             best_accuracy=max(one.test_accuracy for one in log),
@@ -170,17 +176,27 @@ class Trainer:
             eval_seconds=sum(one.eval_seconds for one in log),
         )
 
+    @property
+    def over(self) -> bool:
+        """Whether all is trained and tested."""
+        return self.state.epoch >= self.recipe.epochs or (self.recipe.stop_at_target and self._reached is not None)
+
+    @property
+    def _reached(self) -> int | None:
+        """How many epochs it took to the target."""
+        target = self.recipe.target
+        return next((number for number, one in enumerate(self.state.log, 1) if one.test_accuracy >= target), None)
+
     def train_epoch(self, observers: Sequence[Observer] = ()) -> EpochLog:
         """Train the epoch that comes next, or the rest of it, then test."""
-        clock = Clock(self.device)
+        self._clock = Clock(self.device)
         state, schedule = self.state, self.recipe.schedule
         done, steps = sum(self.steps[: state.epoch]), self.steps[state.epoch]
         epoch, batch_size = state.epoch + 1, self.recipe.batch_size_of(state.epoch)
         rate_of = one_cycle(schedule, self.steps)
-        rate = 0.0
         self.model.train()
         self._step.image_size = self.recipe.image_size_of(state.epoch)
-        for images, labels in self._batches(state.epoch, state.step):
+        for images, labels in self._batches(state.epoch, state.step) if state.step < steps else ():
             rate = rate_of(done + state.step)
             optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
             loss, logits = self._step(images, labels)
@@ -197,10 +213,12 @@ class Trainer:
         if len(bad):
             step = int(bad[0])
             raise RunError(_diverged("loss", state.losses[step].item(), epoch, step + 1, rate_of(done + step)))
-        train_seconds = clock.seconds() + (self.prepare_seconds if epoch == 1 else 0.0)
+        self.lap()
+        rate = rate_of(done + steps - 1)
 
-        clock = Clock(self.device)
-        test = self._evaluate()
+        test = self._evaluate(observers)
+        eval_seconds = self._clock.seconds()
+        self._clock = None
         if not math.isfinite(test.loss):
             raise RunError(_diverged("test loss", test.loss, epoch, state.step, rate))
         losses = state.losses[:steps]
@@ -208,14 +226,14 @@ class Trainer:
         weights[-1] = self.images_per_epoch - batch_size * (steps - 1)
         log = EpochLog(
             epoch=epoch,
-            train_seconds=train_seconds,
-            eval_seconds=clock.seconds(),
+            train_seconds=state.seconds,
+            eval_seconds=eval_seconds,
             train_loss=(losses @ weights).item() / self.images_per_epoch,
             train_accuracy=state.correct.item() / self.images_per_epoch,
             test_loss=test.loss,
             test_accuracy=test.accuracy,
             learning_rate=rate * state.optimizers[0].param_groups[0]["initial_lr"],
-            images_per_second=self.images_per_epoch / train_seconds,
+            images_per_second=self.images_per_epoch / state.seconds,
         )
         state.end_epoch(log)
         return log
@@ -234,8 +252,13 @@ class Trainer:
         plan = draw_plan(total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch)
         return plan[: self.images_per_epoch]
 
-    def _evaluate(self) -> Evaluated:
-        return evaluate(self._on_bytes, self._test_images, self._test_labels, precision=self.execution.precision)
+    def _evaluate(self, observers: Sequence[Observer] = ()) -> Evaluated:
+        def between() -> None:
+            for observer in observers:
+                observer.testing()
+
+        precision = self.execution.precision
+        return evaluate(self._on_bytes, self._test_images, self._test_labels, precision=precision, between=between)
 
     def warm_up(self, steps: int) -> None:
         """Start the loaders and take `steps` steps on made-up data of every shape there will be, so that everything is
