@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from fastcifar.data.loader import loader
     from fastcifar.execution import Execution
     from fastcifar.recipe import Recipe
-    from fastcifar.runs.api import find_lr, load, train
+    from fastcifar.runs.api import find_lr, load, resume, train
     from fastcifar.training.evaluate import normalise
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Execution", "Recipe", "find_lr", "load", "load_cifar10", "loader", "normalise", "train"]
+__all__ = ["Dataset", "Execution", "Recipe", "find_lr", "load", "load_cifar10", "loader", "normalise", "resume"]
+__all__ += ["train"]
 
 _PLACES = {
     "fastcifar.data.cifar": ("load_cifar10",),
@@ -21,7 +22,7 @@ _PLACES = {
     "fastcifar.data.loader": ("loader",),
     "fastcifar.execution": ("Execution",),
     "fastcifar.recipe": ("Recipe",),
-    "fastcifar.runs.api": ("find_lr", "load", "train"),
+    "fastcifar.runs.api": ("find_lr", "load", "resume", "train"),
     "fastcifar.training.evaluate": ("normalise",),
 }
 

@@ -23,7 +23,7 @@ class RunError(Exception):
     """A run that started well and failed: one line that says when and why. Exit code 1."""
 
 
-def memory_problem(error: BaseException) -> str | None:
+def memory_problem(error: BaseException, remedy: str = "a smaller batch or network needs less") -> str | None:
     """The line for a person where memory ran out, the GPU's (torch, DALI, cuDNN) or the machine's; None otherwise."""
     text = str(error)
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
@@ -33,7 +33,7 @@ def memory_problem(error: BaseException) -> str | None:
     else:
         return None
     asked = re.search(r"allocate (\d[\d.]* ?(?:[KMGTP]?i?B|bytes))", text)
-    return f"{where}{f' ({asked[1]} more were asked for)' if asked else ''}; a smaller batch or network needs less"
+    return f"{where}{f' ({asked[1]} more were asked for)' if asked else ''}; {remedy}"
 
 
 def complaint(error: "ValidationError") -> str:

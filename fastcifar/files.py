@@ -57,7 +57,7 @@ def remove_leftovers(folder: Path, of: str | None = None) -> None:
 
 
 class Claim:
-    """A folder that no other process claims until `release`, or the end of this one, however it comes.
+    """A folder that no other process claims until `close`, or the end of this one, however it comes.
 
     Raises `InputError` where another has it. A file system without locks has no claims.
     """
@@ -68,7 +68,7 @@ class Claim:
             os.close(self._descriptor)
             raise InputError(f"{folder}: another process is writing in it")
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let others have it."""
         os.close(self._descriptor)
 

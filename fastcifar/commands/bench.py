@@ -10,7 +10,7 @@ from tyro.conf import arg
 from fastcifar.commands.command import GROUPS, Command, DataFolder, Device, Trains, command, require_place
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
-from fastcifar.files import require_folder_of, write_whole
+from fastcifar.files import remove_leftovers, require_folder_of, write_whole
 from fastcifar.recipe import Model, Recipe, Resnet, validated
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.report.console import Console
@@ -130,7 +130,7 @@ class Accuracy(Trains):
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
     resume: bool = False
-    """Go on with the record that --json names, up to --runs."""
+    """Go on with the record that --json names, up to --runs, and inside a run that was interrupted."""
 
     def run(self, console: Console) -> None:
         """Train, keeping the record after every run, and print what it comes to."""
@@ -147,15 +147,17 @@ class Accuracy(Trains):
         require_place(self.json)
         if self.resume and self.json is None:
             raise InputError("--resume: name the record to go on with by --json FILE")
-        if self.json and self.json.exists() and not self.resume:
+        begun = self.json is not None and (self.json.exists() or _checkpoints(self.json).exists())
+        if begun and not self.resume:
             raise InputError(f"--json {self.json}: exists; --resume goes on with it, or name another")
-        earlier = read_record(self.json) if self.json and self.resume else None
+        earlier = read_record(self.json) if self.resume and self.json and (self.json.exists() or not begun) else None
         about = self.prepared(console)
         file = self.json
         if file is None:
             path = default_path(f"{about.name}-{self.protocol}", self.recipe)
             path.parent.mkdir(exist_ok=True)
             file = path.with_name(f"{path.name}.record.json")
+        remove_leftovers(file.parent, file.name)
         kept = [earlier] if earlier else []
 
         def keep(record: "Record") -> None:
@@ -177,11 +179,13 @@ class Accuracy(Trains):
                     earlier=earlier,
                     keep=keep,
                     watcher=watcher,
+                    checkpoints=_checkpoints(file),
                 )
         except (KeyboardInterrupt, RunError) as error:
-            if kept:
+            if kept or _checkpoints(file).exists():
                 said = error.args[0] if error.args else "interrupted"
-                error.args = (f"{said}; {len(kept[-1].runs)} finished runs are kept in {file}",)
+                runs = f"{len(kept[-1].runs)} finished runs are kept in {file}; " if kept else ""
+                error.args = (f"{said}; {runs}--resume --json {file} goes on",)
             raise
         print_accuracy(console, record)
         if len(record.runs) < self.runs:
@@ -275,6 +279,11 @@ class Profile(Trains):
         print_profile(console, found)
         if self.json:
             write_whole(self.json, to_json(found, about.name, about.recipe, about.execution, about.dataset).encode())
+
+
+def _checkpoints(record: Path) -> Path:
+    """The folder of the run under way, beside its record."""
+    return record.with_name(f"{record.name}.checkpoints")
 
 
 def _seconds(minutes: float | None) -> float | None:

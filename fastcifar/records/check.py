@@ -206,8 +206,11 @@ def _check_runs(record: Record, refuse: Any) -> None:
             refuse(f"{place}.started", f"{run.started} is before the run before it had ended")
         ends = next_end
         spent = math.fsum(epoch.train_seconds + (epoch.eval_seconds or 0) for epoch in run.epochs)
-        if spent > run.wall_seconds * 1.001 + 0.01:
-            refuse(f"{place}.wall_seconds", f"{run.wall_seconds:g} s, but its epochs took {spent:g} s")
+        if spent + run.lost_seconds > run.wall_seconds * 1.001 + 0.01:
+            lost = f", and {run.lost_seconds:g} s were done again" if run.lost_seconds else ""
+            refuse(f"{place}.wall_seconds", f"{run.wall_seconds:g} s, but its epochs took {spent:g} s{lost}")
+        if run.lost_seconds and not run.interruptions:
+            refuse(f"{place}.lost_seconds", f"{run.lost_seconds:g} s, but the run was not interrupted")
         for index, epoch in enumerate(run.epochs):
             line = f"{place}.epochs.{index}"
             if epoch.epoch != index + 1:

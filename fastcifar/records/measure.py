@@ -1,9 +1,12 @@
 """`fastcifar bench accuracy`: a recipe over several seeds, and the record that comes of it."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,10 +16,13 @@ from fastcifar.bench.flops import work_of
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, complaint
 from fastcifar.execution import Execution
+from fastcifar.files import Claim
 from fastcifar.own import OwnCode, digest
-from fastcifar.recipe import Recipe, validated
+from fastcifar.recipe import Recipe, differences, validated
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, Source, Work, make_record
+from fastcifar.training import checkpoint
+from fastcifar.training.checkpoint import Checkpoints, Spent
 from fastcifar.training.log import Observer
 from fastcifar.training.trainer import Trainer
 
@@ -44,14 +50,16 @@ def bench_accuracy(
     earlier: Record | None,
     keep: Callable[[Record], None],
     watcher: Watcher,
+    checkpoints: Path | None = None,
 ) -> Record:
     """Train `recipe` `runs` times, with the seeds recipe.seed, recipe.seed + 1 and so on.
 
     `execution` is resolved; `own` is the code of one's own that `recipe` names, both as `fastcifar.own.sealed` gives
     them, and the record has its text. `earlier` runs of the same recipe on the same machine count, and `keep` gets the
-    record after every run. Once `seconds` have passed, no further run begins. What is compiled is compiled once; every
-    run starts from weights of its own. Raises `InputError` where `earlier` is of something else or a source cannot be
-    kept, `RunError` at a run that diverges.
+    record after every run. The state of the run under way is kept in the folder `checkpoints`, from which a run that
+    was interrupted goes on; it is gone in the end. Once `seconds` have passed, no further run begins. What is compiled
+    is compiled once; every run starts from weights of its own. Raises `InputError` where `earlier` is of something
+    else, a source cannot be kept, or another process measures there, `RunError` at a run that diverges.
     """
     began = time.perf_counter()
     if protocol == "fixed-budget" and recipe.stop_at_target:
@@ -62,34 +70,52 @@ def bench_accuracy(
     done = list(_continued(earlier, recipe, execution, protocol, here)) if earlier else []
     if earlier and len(done) >= runs:
         return earlier
-    trainer, record = None, earlier
-    for number in range(len(done), runs):
-        seeded = replace(recipe, seed=recipe.seed + number)
-        if trainer is None:
-            trainer = Trainer(seeded, dataset, execution, own)
-            work = _work(trainer)
-        else:
-            trainer.restart(seeded)
-        done.append(_run(number, trainer, watcher))
-        record = make_record(
-            program=f"fastcifar {fastcifar.__version__}",
-            name=name,
-            protocol=protocol,
-            target=recipe.target,
-            recipe=recipe,
-            execution=execution,
-            images=Images(train=trainer.images_per_epoch, test=trainer.test_images),
-            environment=here,
-            runs=done,
-            sources=sources,
-            work=work,
-        )
-        keep(record)  # before anybody hears of the run
-        watcher.end(number, done[-1])
-        if seconds is not None and time.perf_counter() - began > seconds:
-            break
+    with _folder(checkpoints):
+        trainer, record = None, earlier
+        for number in range(len(done), runs):
+            seeded = replace(recipe, seed=recipe.seed + number)
+            if trainer is None:
+                trainer = Trainer(seeded, dataset, execution, own)
+                work = _work(trainer)
+            else:
+                trainer.restart(seeded)
+            done.append(_run(number, trainer, watcher, checkpoints, here))
+            record = make_record(
+                program=f"fastcifar {fastcifar.__version__}",
+                name=name,
+                protocol=protocol,
+                target=recipe.target,
+                recipe=recipe,
+                execution=execution,
+                images=Images(train=trainer.images_per_epoch, test=trainer.test_images),
+                environment=here,
+                runs=done,
+                sources=sources,
+                work=work,
+            )
+            keep(record)  # before anybody hears of the run
+            if checkpoints:
+                checkpoint.clear(checkpoints)
+            watcher.end(number, done[-1])
+            if seconds is not None and time.perf_counter() - began > seconds:
+                break
     assert record is not None
     return record
+
+
+@contextlib.contextmanager
+def _folder(checkpoints: Path | None) -> Iterator[None]:
+    """The folder is there, and no other process measures in it; it goes if nothing is in it in the end."""
+    if checkpoints is None:
+        yield
+        return
+    checkpoints.mkdir(exist_ok=True)
+    with contextlib.closing(Claim(checkpoints)):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                checkpoints.rmdir()
 
 
 def sources_of(own: OwnCode) -> list[Source]:
@@ -110,34 +136,68 @@ def _work(trainer: Trainer) -> Work:
     return Work(flops_per_image=by_epoch, optimizer_flops_per_step=optimizer)
 
 
-def _run(number: int, trainer: Trainer, watcher: Watcher) -> Run:
+def _run(number: int, trainer: Trainer, watcher: Watcher, folder: Path | None, here: dict[str, Any]) -> Run:
+    """The run of the trainer's recipe, or the rest of it, if it was interrupted and its checkpoints are in `folder`."""
+    # What is prepared from images is the beginning of the first epoch.
+    started, prepared = datetime.now(UTC) - timedelta(seconds=trainer.prepare_seconds), trainer.prepare_seconds
+    spent, notes = Spent(started.isoformat(timespec="milliseconds"), wall_seconds=prepared), list[str]()
+    about = {"execution": asdict(trainer.execution), "environment": here}
+    if folder and (session := checkpoint.earlier(folder, trainer.recipe)):
+        _require_same(Executed(**session.about["execution"]), trainer.execution, session.about["environment"], here)
+        spent, notes = checkpoint.go_on(folder, trainer, session.spent)
+        spent = replace(spent, wall_seconds=spent.wall_seconds + trainer.prepare_seconds)  # where it begins again
+    elif folder:
+        checkpoint.clear(folder)  # of a run that is in the record
     watcher.begin(number, trainer)
-    prepared = trainer.prepare_seconds  # which the first epoch begins with
-    started, clock = datetime.now(UTC) - timedelta(seconds=prepared), time.perf_counter() - prepared
-    trainer.run([watcher])
-    return Run(
-        seed=trainer.recipe.seed,
-        started=started.isoformat(timespec="milliseconds"),
-        setup_seconds=trainer.setup_seconds,
-        wall_seconds=time.perf_counter() - clock,
-        epochs=[Epoch(**asdict(log)) for log in trainer.state.log],
-    )
+    for note in notes:
+        watcher.note(note)
+    began = time.perf_counter()
+
+    def wall() -> float:
+        return spent.wall_seconds + time.perf_counter() - began
+
+    with contextlib.ExitStack() as stack:
+        observers: list[Observer] = [watcher]
+        if folder:
+            seconds = trainer.execution.checkpoint_seconds
+            checkpoints = Checkpoints(
+                folder, trainer, spent, seconds=seconds, wall=wall, tell=watcher.note, about=about
+            )
+            observers.append(stack.enter_context(checkpoints))
+        trainer.run(observers)
+        return Run(
+            seed=trainer.recipe.seed,
+            started=spent.started,
+            setup_seconds=trainer.setup_seconds,
+            wall_seconds=wall(),
+            interruptions=spent.interruptions,
+            lost_seconds=spent.lost_seconds,
+            epochs=[Epoch(**asdict(log)) for log in trainer.state.log],
+        )
 
 
 def _continued(
-    earlier: Record, recipe: Recipe, execution: Execution, protocol: ProtocolName, here: dict[str, object]
+    earlier: Record, recipe: Recipe, execution: Execution, protocol: ProtocolName, here: dict[str, Any]
 ) -> Sequence[Run]:
     """The earlier record's runs, if they may stand beside new ones."""
-    if earlier.recipe != recipe:
-        raise InputError("--resume: the record is of another recipe (its fields are in the record)")
+    if earlier.recipe is None or (other := differences(recipe, earlier.recipe)):
+        said = "none" if earlier.recipe is None else other[0]
+        raise InputError(f"--resume: the record is of another recipe: {said}")
     if earlier.protocol != protocol:
         raise InputError(f"--resume: the record's protocol is {earlier.protocol}, not {protocol}")
-    if earlier.execution != Executed(**asdict(execution)):
-        raise InputError(f"--resume: the record was executed otherwise: {earlier.execution}")
-    now = Environment.model_validate(here)
+    _require_same(earlier.execution, execution, earlier.environment.model_dump(), here)
+    return earlier.runs
+
+
+def _require_same(
+    executed: Executed | None, execution: Execution, environment: dict[str, Any], here: dict[str, Any]
+) -> None:
+    """What was measured before was so on this machine; that its checkout was changed is said `here` too."""
+    if executed != Executed(**asdict(execution)):
+        raise InputError(f"--resume: the record was executed otherwise: {executed}")
+    before, now = Environment.model_validate(environment), Environment.model_validate(here)
     for field in Environment.model_fields:
-        one, other = getattr(earlier.environment, field), getattr(now, field)
+        one, other = getattr(before, field), getattr(now, field)
         if one != other and field != "dirty":
             raise InputError(f"--resume: the record's {field} is {one}, here it is {other}; start a new record")
-    here["dirty"] = now.dirty or earlier.environment.dirty
-    return earlier.runs
+    here["dirty"] = now.dirty or before.dirty

@@ -35,7 +35,18 @@ def _named_parts(values: dict[str, Any]) -> dict[str, Any]:
     return {"sources": [], "work": None, "evaluation": None, **values, "recipe": with_kinds(values.get("recipe"))}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _gpus_used, 2: _named_parts}
+def _uninterrupted(values: dict[str, Any]) -> dict[str, Any]:
+    """3 -> 4: no run had been interrupted, since none could go on, and no checkpoint was written."""
+    runs, execution = values.get("runs"), values.get("execution")
+    if isinstance(runs, list):
+        none = {"interruptions": 0, "lost_seconds": 0.0}
+        values = {**values, "runs": [none | run if isinstance(run, dict) else run for run in runs]}
+    if isinstance(execution, dict):
+        values = {**values, "execution": {"checkpoint_seconds": None, **execution}}
+    return values
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _gpus_used, 2: _named_parts, 3: _uninterrupted}
 
 
 def migrated(values: dict[str, Any]) -> dict[str, Any]:

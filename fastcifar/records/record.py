@@ -26,7 +26,7 @@ from fastcifar.records.protocol import (
     p_below,
 )
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 
 # One line of text: no control characters, and none that turn the direction of writing.
 Line = Annotated[
@@ -66,12 +66,19 @@ class Epoch(_Strict):
 
 
 class Run(_Strict):
-    """One run of the recipe. `started` is UTC; `wall_seconds` is how long it took from then, set-up not included."""
+    """One run of the recipe. `started` is UTC; `wall_seconds` is how long it took from then, set-up not included.
+
+    A run that was interrupted and resumed so many times has the seconds of all its sessions, not those between them;
+    `lost_seconds` of them went into what was trained and tested after the last checkpoint before an interruption, and
+    done again: they are in no epoch's.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None
     started: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00$")]
     setup_seconds: Seconds
     wall_seconds: Positive
+    interruptions: Annotated[int, Field(ge=0)] = 0
+    lost_seconds: Seconds = 0.0
     epochs: Annotated[list[Epoch], Field(min_length=1, max_length=100_000)]
 
 
@@ -155,6 +162,7 @@ class Executed(_Strict):
     loader: Line
     precision: Line
     compile: Line
+    checkpoint_seconds: Seconds | None
 
 
 class Record(_Strict):
@@ -164,7 +172,7 @@ class Record(_Strict):
     the recipe does elsewhere. `sources` are the files of a person's own that the recipe names.
     """
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     program: Line
     name: Annotated[Line, StringConstraints(min_length=1, max_length=60)]
     protocol: ProtocolName

@@ -1,5 +1,6 @@
 """Runs under way on the terminal: a live display, or plain lines where the output is no terminal."""
 
+import os
 import time
 from typing import Self
 
@@ -8,6 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from fastcifar import stopping
 from fastcifar.models import parameter_count
 from fastcifar.records.measure import Watcher
 from fastcifar.records.protocol import first_crossing
@@ -43,13 +45,21 @@ class _Display:
         self._over = False
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=2)
         self._begin(0)
+        self._cursor = stopping.last_words(self._show_cursor)
 
     def __enter__(self) -> Self:
+        self._cursor.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._over = True
         self._live.stop()
+        self._cursor.__exit__(None, None, None)
+
+    def _show_cursor(self) -> None:
+        """The last words of a process that is ended at once."""
+        if self._live.is_started:
+            os.write(self._console.file.fileno(), b"\x1b[?25h\n")
 
     def _go_live(self, width: int = 0) -> None:
         """Begin the live display, if this is a terminal of at least `width` columns that can show it."""
@@ -103,11 +113,19 @@ class TrainingConsole(_Display, RunObserver):
         self._go_live(len(_HEADING))
         if not self._live.is_started:
             self._console.say(_HEADING)
-        self._begin(0)
+        state = about.trainer.state
+        self._from = state.step  # of the epoch that a resumed run goes on in
+        self._begin(sum(self._steps[: state.epoch]) + self._from)
         self._epoch_began = self._began
+        for log in state.log:
+            self._row(log)
+
+    def note(self, line: str) -> None:
+        self._console.say(line)
 
     def step(self, epoch: int, step: int) -> None:
-        speed = step * self._recipe.batch_size_of(epoch - 1) / max(time.perf_counter() - self._epoch_began, 1e-9)
+        images = (step - self._from) * self._recipe.batch_size_of(epoch - 1)
+        speed = images / max(time.perf_counter() - self._epoch_began, 1e-9)
         self._show(
             f"epoch {epoch}/{self._epochs}, step {step}/{self._steps[epoch - 1]}",
             sum(self._steps[: epoch - 1]) + step,
@@ -116,8 +134,12 @@ class TrainingConsole(_Display, RunObserver):
         )
 
     def epoch(self, log: EpochLog) -> None:
-        self._logs.append(log)
+        self._from = 0
         self._epoch_began = self._said = time.perf_counter()
+        self._row(log)
+
+    def _row(self, log: EpochLog) -> None:
+        self._logs.append(log)
         if not self._live.is_started:
             self._console.say(_ROW.format_map(vars(log)))
 
@@ -140,13 +162,17 @@ class AccuracyConsole(_Display, Watcher):
 
     def __enter__(self) -> Self:
         self._go_live()
-        return self
+        return super().__enter__()
 
     def begin(self, number: int, trainer: Trainer) -> None:
         self._epochs, self._steps = trainer.recipe.epochs, trainer.steps
         if self._number is None:  # earlier runs were not made here, and say nothing of the time left
-            self._begin(number * sum(self._steps))
+            done = sum(self._steps[: trainer.state.epoch]) + trainer.state.step
+            self._begin(number * sum(self._steps) + done)
         self._number = number
+
+    def note(self, line: str) -> None:
+        self._console.say(line)
 
     def step(self, epoch: int, step: int) -> None:
         assert self._number is not None
@@ -160,6 +186,13 @@ class AccuracyConsole(_Display, Watcher):
         last, seconds = run.epochs[-1], first_crossing(run.epochs, self._target)
         self._console.say(
             f"run {number + 1}/{self._runs}, seed {run.seed}: {last.test_accuracy:.2%} after epoch {last.epoch}; "
-            f"{reached(self._target, seconds)}"
+            f"{reached(self._target, seconds)}{_interrupted(run)}"
         )
         self._said = time.perf_counter()
+
+
+def _interrupted(run: Run) -> str:
+    if not run.interruptions:
+        return ""
+    times = f"{run.interruptions} time{'s' if run.interruptions > 1 else ''}"
+    return f"; interrupted {times}, {run.lost_seconds:.1f} s done again"

@@ -59,9 +59,14 @@ class TensorBoard(RunObserver):
             for name, value in dotted(asdict(about.trainer.recipe) | asdict(about.trainer.execution))
             if value is not None
         }
+        earlier = about.trainer.state.log
+        if earlier:  # of a run that goes on: what an interruption left of it is replaced
+            self._made = self._open(purge_step=1)
         _, started, _ = self._hparams(values, {})
         self._writer.file_writer.add_summary(started)
         self._writer.flush()
+        for log in earlier:
+            self.epoch(log)
 
     def epoch(self, log: EpochLog) -> None:
         """Write the epoch, and flush, for a TensorBoard that follows the run."""

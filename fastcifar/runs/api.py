@@ -165,14 +165,14 @@ def resume(
         if paused.written.dataset_sha256 not in (None, images.sha256):
             raise InputError(f"{run}: dataset: other images than the run's: their sha256 is {images.sha256}")
         trainer = Trainer(paused.written, images, resolved, own)
-        spent, found = checkpoint.earlier(place, trainer.recipe), None
-        if spent is not None:
-            spent, more = checkpoint.go_on(place, trainer, spent)
-            notes += [*more, f"goes on in epoch {trainer.state.epoch + 1} after step {trainer.state.step}"]
+        spent, found = _beginning(), None
+        if session := checkpoint.earlier(place, trainer.recipe):
+            spent, more = checkpoint.go_on(place, trainer, session.spent)
+            notes += more
         elif paused.asked.find_lr and "lr_range" not in paused.run:
             found = _found(trainer)
         about = Start(paused.name, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
-        return _carried_out(about, directory, spent or _beginning(), since, observers)
+        return _carried_out(about, directory, spent, since, observers)
 
 
 def _beginning() -> Spent:

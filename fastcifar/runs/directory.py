@@ -50,7 +50,7 @@ class RunDirectory(Observer):
             self._claim = Claim(path)
             remove_leftovers(path)
             if self._fresh and any(path.iterdir()):
-                self._claim.release()
+                self._claim.close()
                 raise InputError(_TAKEN.format(path))
         except FileExistsError as error:
             raise InputError(_TAKEN.format(path)) from error
@@ -66,21 +66,21 @@ class RunDirectory(Observer):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._last_words.__exit__(kind, error, trace)
-        status = self._run.get("status")
-        if error is not None and status != "finished":
+        if error is not None and self._run.get("status") != "finished":
             interrupted = isinstance(error, KeyboardInterrupt)
+            nothing = self._fresh and self._run.get("status") in (None, "starting")
             with contextlib.suppress(OSError):  # the error under way, a full disk perhaps, is the one to report
-                if status == "starting" and self._fresh:  # nothing was trained: leave nothing
+                if nothing:  # was trained: leave nothing
                     (self.path / "run.json").unlink(missing_ok=True)
                     if self._made:
                         self.path.rmdir()
-                elif status:
+                else:
                     self._write_run("interrupted" if interrupted else "failed")
-            if interrupted and self.path.is_dir() and status:
-                kept = f"interrupted; finished epochs: {self._events.count(chr(10))}, kept in {self.path}"
+            if interrupted and not nothing:
                 goes_on = f"; --resume {self.path} goes on" if isinstance(error, Stopped) else ""
-                error.args = (f"{kept}{goes_on}",)
-        self._claim.release()
+                epochs = self._events.count("\n")
+                error.args = (f"interrupted; finished epochs: {epochs}, kept in {self.path}{goes_on}",)
+        self._claim.close()
 
     def claim(self, *, recipe_name: str, recipe: Recipe, execution: Execution, asked: Asked) -> None:
         """Write down what is asked for, before images and network are made: from here on it can be resumed."""

@@ -13,22 +13,22 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fastcifar import stopping
 from fastcifar.errors import InputError, Stopped, complaint
 from fastcifar.files import remove_leftovers, write_whole
-from fastcifar.recipe import Recipe
+from fastcifar.recipe import Recipe, differences, validated
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.packed import Packed, pack, unpack
 from fastcifar.training.trainer import Trainer
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 KEPT = 2  # files: one may turn out to be damaged
 BEAT_SECONDS = 0.1
 _NAME = re.compile(r"(\d{6,18})-([0-9a-f]{64})\.safetensors")
@@ -53,14 +53,15 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class _Session:
-    """session.json."""
+class Session:
+    """session.json: what the process that began last trained, and after what; `about` is whatever its owner keeps."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
-    format: int
+    format: Literal[1]
     recipe: dict[str, Any]
     spent: Spent
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoints(Observer):
@@ -70,8 +71,9 @@ class Checkpoints(Observer):
     As a context manager it makes the folder, notes signals instead of being interrupted by them, and waits for a file
     being written. Tensors are copied while training waits, which is part of its seconds; the writing goes on beside it,
     one file at a time, and the newest `KEPT` stay. What cannot be written is a line for `tell`, and training goes on.
-    After an epoch nothing is kept if that was done less than a tenth of `seconds` ago, or is being done. `wall` gives
-    the wall seconds so far, those of `spent` included. It is to be the last observer told of an epoch.
+    After an epoch nothing is kept if that was done less than a tenth of `seconds` ago, or is being done; with 0 seconds
+    only a stop is kept. `wall` gives the wall seconds so far, those of `spent` included. It is to be the last observer
+    told of an epoch.
     """
 
     def __init__(
@@ -83,8 +85,9 @@ class Checkpoints(Observer):
         seconds: float,
         wall: Callable[[], float],
         tell: Callable[[str], None],
+        about: dict[str, Any] | None = None,
     ) -> None:
-        self._folder, self._trainer, self._spent = folder, trainer, spent
+        self._folder, self._trainer, self._spent, self._about = folder, trainer, spent, about or {}
         self._seconds, self._wall, self._tell = seconds, wall, tell
         self._writer: threading.Thread | None = None
         self._failed: str | None = None
@@ -93,9 +96,9 @@ class Checkpoints(Observer):
     def __enter__(self) -> Self:
         self._folder.mkdir(exist_ok=True)
         remove_leftovers(self._folder)
-        self._number = max((int(path.name.split("-")[0]) for path in _files(self._folder)), default=0)
+        self._number = max(map(_number, _files(self._folder)), default=0)
         spent = replace(self._spent, setup_seconds=self._trainer.setup_seconds)
-        session = _Session(FORMAT, _as_json(self._trainer.recipe), spent)
+        session = Session(FORMAT, asdict(self._trainer.recipe), spent, self._about)
         write_whole(self._folder / "session.json", json.dumps(asdict(session), allow_nan=False).encode())
         self._beats = os.open(self._folder / "heartbeat", os.O_WRONLY | os.O_CREAT, 0o666)
         self._kept = time.monotonic()
@@ -120,8 +123,9 @@ class Checkpoints(Observer):
         self._look(training=False)
 
     def epoch(self, log: EpochLog) -> None:
-        self._beat()
-        if self._trainer.over or time.monotonic() - self._kept < self._seconds / 10:
+        self._look(training=False)
+        since = time.monotonic() - self._kept
+        if self._trainer.over or not self._seconds or since < self._seconds / 10:
             return
         began = time.perf_counter()
         self._keep()
@@ -136,7 +140,9 @@ class Checkpoints(Observer):
                 self._trainer.lap()
             self._keep(wait=True)
             raise Stopped(signal)
-        if now - self._kept >= self._seconds:
+        if self._failed:
+            self._written()
+        if self._seconds and now - self._kept >= self._seconds:
             if training:
                 self._trainer.lap()
             self._keep()
@@ -182,28 +188,33 @@ class Checkpoints(Observer):
                 old.unlink(missing_ok=True)
         except Exception as error:  # the thread's, so training does not end by it
             said = error.strerror if isinstance(error, OSError) else error
-            self._failed = f"{self._folder}: checkpoint {number} could not be written: {said}; training goes on"
+            self._failed = f"{self._folder}: checkpoint {number} could not be written: {said}"
 
 
-def earlier(folder: Path, recipe: Recipe) -> Spent | None:
-    """What the sessions before took of the run of `recipe` whose checkpoints are in `folder`; None if there was none.
+def earlier(folder: Path, recipe: Recipe) -> Session | None:
+    """The run of `recipe` whose checkpoints are in `folder`, with what all its sessions took; None if there is none,
+    or one of another seed, which is over by now.
 
-    Raises `InputError` where `folder` is another run's, or cannot be read.
+    Raises `InputError` where `folder` is another recipe's, or cannot be read.
     """
     file = folder / "session.json"
     try:
-        session = TypeAdapter(_Session).validate_json(file.read_bytes())
+        session = TypeAdapter(Session).validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise InputError(f"{file}: {complaint(error)}") from error
-    if session.recipe != _as_json(recipe):
-        raise InputError(f"{folder}: its checkpoints are of another recipe")
+    trained = validated(session.recipe, prefix=f"{file}: recipe.")
+    if other := differences(replace(recipe, seed=trained.seed), trained):
+        raise InputError(f"{folder}: a run of another recipe: {other[0]}")
+    if trained.seed != recipe.seed:
+        return None
     spent = session.spent
     _, wall = _heart(folder, spent)
-    return replace(spent, wall_seconds=max(spent.wall_seconds, wall), interruptions=spent.interruptions + 1)
+    spent = replace(spent, wall_seconds=max(spent.wall_seconds, wall), interruptions=spent.interruptions + 1)
+    return replace(session, spent=spent)
 
 
 def go_on(folder: Path, trainer: Trainer, spent: Spent) -> tuple[Spent, list[str]]:
@@ -224,25 +235,39 @@ def go_on(folder: Path, trainer: Trainer, spent: Spent) -> tuple[Spent, list[str
         trainer.setup_seconds += setup_seconds
         notes.append(f"{folder}: there is no{' other' if notes else ''} checkpoint, so the run begins again")
     reached, _ = _heart(folder, replace(spent, interruptions=spent.interruptions - 1))
-    lost = max(0.0, reached - trainer.spent_seconds)
+    lost, state = max(0.0, reached - trainer.spent_seconds), trainer.state
+    if not trainer.over and (state.log or state.step):
+        again = f"; {lost:.1f} s of training and testing are done again" if lost >= 0.05 else ""
+        steps = trainer.steps[state.epoch]
+        notes.append(f"goes on in epoch {state.epoch + 1} after {state.step} of {steps} steps{again}")
     trainer.setup_seconds += spent.setup_seconds
     return replace(spent, lost_seconds=spent.lost_seconds + lost), notes
 
 
-def remove(folder: Path) -> None:
-    """The run is over and kept elsewhere: remove what `Checkpoints` left, if it is there."""
-    if not folder.is_dir():
-        return
+def clear(folder: Path) -> None:
+    """The run is over and kept elsewhere: remove what `Checkpoints` left, if it is there and may be removed."""
     remove_leftovers(folder)
-    for path in (*_files(folder), folder / "session.json", folder / "heartbeat"):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # somebody has put something else there
+    with contextlib.suppress(OSError):
+        (folder / "session.json").unlink(missing_ok=True)  # first: without it there is no run to go on with
+        for path in (*_files(folder), folder / "heartbeat"):
+            path.unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """`clear`, and remove the folder, unless somebody has put something else there."""
+    clear(folder)
+    with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def _files(folder: Path) -> list[Path]:
     """The checkpoints, the newest first."""
-    return sorted((path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name)), reverse=True)
+    found = (path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
+    return sorted(found, key=_number, reverse=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[0])
 
 
 def _read(path: Path, recipe: str) -> dict[str, Any]:
@@ -272,12 +297,6 @@ def _heart(folder: Path, spent: Spent) -> tuple[float, float]:
     if found is None or int(found[1]) != spent.interruptions:
         return 0.0, 0.0  # it ended before its first beat
     return float(found[2]), float(found[3])
-
-
-def _as_json(recipe: Recipe) -> dict[str, Any]:
-    """As it comes back from a file, lists for tuples."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return values
 
 
 def _digest(recipe: Recipe) -> str:

@@ -1,12 +1,15 @@
 """One optimizer step: forward, loss, backward, update, in the precision and compilation asked for."""
 
-from collections.abc import Collection, Sequence
+import contextlib
+import traceback
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastcifar.data.plan import IMAGE_SIZE
+from fastcifar.errors import RunError, memory_problem
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -65,6 +68,40 @@ class TrainingStep:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         return loss.detach(), logits
+
+    @contextlib.contextmanager
+    def within_memory(self) -> Iterator[None]:
+        """Where memory runs out inside, the error says which batch would have fitted: raises `RunError`."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if memory_problem(error) is None:
+                raise
+            traceback.clear_frames(error.__traceback__)  # which hold what has to be freed
+            size = self._fitting_batch()
+            remedy = f"a batch of {size} would fit (--batch-size {size})" if size else "a smaller network needs less"
+            raise RunError(memory_problem(error, remedy)) from error
+
+    def _fitting_batch(self) -> int:
+        """The largest half, quarter, ... of a batch whose forward and backward pass memory has room for now, or 0. What
+        the network's state is afterwards is nobody's concern."""
+        size = max(self._batch_sizes)
+        while size := size // 2:
+            for optimizer in self._optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            images = torch.zeros(size, 3, IMAGE_SIZE, IMAGE_SIZE, device=self._device)
+            labels = torch.zeros(size, dtype=torch.int64, device=self._device)
+            try:
+                self._forward(images, labels, self.image_size)[0].backward()
+            except (MemoryError, RuntimeError) as error:
+                if memory_problem(error) is None:
+                    return 0
+                traceback.clear_frames(error.__traceback__)
+            else:
+                break
+        return size
 
     def _forward(self, images: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
         if images.shape[-1] != side:

@@ -101,9 +101,10 @@ class Trainer:
         self.state.seconds = self.prepare_seconds
         self._clock: Clock | None = None
         self._at_start = self.state.capture()
-        self.warm_up(steps=1 if execution.compile == "off" else 3)
-        if self.device.type == "cuda":
-            self._evaluate()  # cuDNN chooses its algorithms for these shapes
+        with self._step.within_memory():
+            self.warm_up(steps=1 if execution.compile == "off" else 3)
+            if self.device.type == "cuda":
+                self._evaluate()  # cuDNN chooses its algorithms for these shapes
         if self._augment:
             self.notes += self._augment.notes
         self.setup_seconds = clock.seconds() - self.prepare_seconds
@@ -137,7 +138,7 @@ class Trainer:
         """
         try:
             self.state.restore(captured)
-            if not (0 <= self.state.step <= self.steps[self.state.epoch] and self.state.seconds >= 0):
+            if not (0 <= self.state.step <= [*self.steps, 0][self.state.epoch] and self.state.seconds >= 0):
                 raise ValueError(f"step {self.state.step} of epoch {self.state.epoch + 1}")
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise InputError(f"not a state of this recipe: {said(error)[:100]}") from error
@@ -162,7 +163,8 @@ class Trainer:
     def run(self, observers: Sequence[Observer] = ()) -> Result:
         """Train the epochs that are left, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
         while not self.over:
-            self.train_epoch(observers)
+            with self._step.within_memory():
+                self.train_epoch(observers)
             for observer in observers:
                 observer.epoch(self.state.log[-1])
         log, reached = self.state.log, self._reached

@@ -286,6 +286,7 @@ def numbers(values: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 # What no other figure of a record is bound to: changing it claims nothing. Nor does the accuracy of an epoch that is
 # neither the last nor at the target. All versions say the same of a run on the CPU.
 FREE = {
+    "checkpoint_seconds",
     "schema_version",
     "setup_seconds",
     "train_loss",

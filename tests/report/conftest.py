@@ -11,6 +11,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.runs.directory import RunDirectory
+from fastcifar.training.checkpoint import Spent
 from fastcifar.training.trainer import Trainer
 
 
@@ -34,7 +35,7 @@ def trained(path: Path, dataset: Dataset) -> Path:
             dataset=dataset,
             environment={"cpu": "a processor", "gpu": None, "cores": 2, "memory_gib": 15.4, "dirty": False},
         )
-        directory.finish(trainer.run([directory]), trainer.model, wall_seconds=9.0)
+        directory.finish(trainer.run([directory]), trainer.model, Spent("", wall_seconds=9.0))
     return path
 
 

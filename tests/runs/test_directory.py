@@ -19,9 +19,12 @@ from fastcifar.own import OwnCode
 from fastcifar.recipe import Recipe, Resnet
 from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory, default_path
+from fastcifar.runs.paused import Asked
+from fastcifar.training.checkpoint import Spent
 from fastcifar.training.log import EpochLog, Result
 
 LOG = EpochLog(1, 2.0, 0.5, 1.5, 0.4, 1.4, 0.5, 0.01, 150.0)
+SPENT = Spent("2026-11-22T00:00:00.000+00:00", wall_seconds=9.0, interruptions=2, lost_seconds=0.5)
 RESULT = Result(0.5, 0.5, None, 1, 1.0, 2.0, 0.5)
 
 
@@ -48,14 +51,19 @@ def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
         assert run_json(directory.path)["status"] == "running"
         directory.epoch(LOG)
         directory.epoch(LOG)
-        directory.finish(RESULT, model, wall_seconds=9.0)
+        directory.finish(RESULT, model, SPENT)
     run = run_json(tmp_path / "run")
     assert run["status"] == "finished"
     assert run["recipe"] == json.loads(json.dumps(asdict(recipe)))
     assert run["execution"] == asdict(Execution())
     assert run["environment"] == {"gpu": None}
     assert run["dataset"]["name"] == small.name  # type: ignore[index]
-    assert run["result"] == {**asdict(RESULT), "wall_seconds": 9.0}
+    assert run["result"] == {
+        **asdict(RESULT),
+        "wall_seconds": 9.0,
+        "interruptions": 2,
+        "lost_seconds": 0.5,
+    }
     lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [asdict(LOG)] * 2
     assert load_recipe(str(tmp_path / "run" / "mine.toml")) == recipe
@@ -85,8 +93,10 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
 def test_a_folder_is_claimed_at_once(tmp_path: Path, small: Dataset) -> None:
     """A second process is refused before the first has anything to write."""
     with RunDirectory(tmp_path / "run") as first:
-        with pytest.raises(InputError, match="exists and is not empty"):
+        with pytest.raises(InputError, match="another process is writing in it"):
             RunDirectory(tmp_path / "run")
+        asked = Asked(find_lr=False, data=None, dataset="cifar10", files={})
+        first.claim(recipe_name="a", recipe=Recipe(), execution=Execution(), asked=asked)
         assert run_json(tmp_path / "run")["status"] == "starting"
         first.start(
             recipe_name="a", recipe=Recipe(), own=OwnCode(), execution=Execution(), dataset=small, environment={}
@@ -115,9 +125,13 @@ def test_a_run_cut_short_keeps_its_epochs(tmp_path: Path, small: Dataset, error:
     assert json.loads((tmp_path / "run" / "events.jsonl").read_text()) == asdict(LOG)
 
 
-def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path, claimed: bool) -> None:
     def refused() -> None:
-        with RunDirectory(tmp_path / "run"):
+        with RunDirectory(tmp_path / "run") as directory:
+            if claimed:
+                asked = Asked(find_lr=False, data=None, dataset="cifar10", files={})
+                directory.claim(recipe_name="a", recipe=Recipe(), execution=Execution(), asked=asked)
             raise InputError("bad input")
 
     with pytest.raises(InputError):
@@ -130,14 +144,14 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "from fastcifar.runs.directory import write_whole\n"
+        "from fastcifar.files import write_whole\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_whole(Path(sys.argv[1]), bytes(5000))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "file")], capture_output=True, text=True, check=False
     )
-    assert "OSError: [Errno 27] File too large" in done.stderr
+    assert f"OSError: [Errno 27] File too large: '{tmp_path / 'file'}'" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"old"
 

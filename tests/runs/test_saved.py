@@ -109,7 +109,8 @@ def test_no_run_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["starting", "running", "interrupted", "failed"])
 def test_a_run_that_is_not_finished(run: Path, status: str) -> None:
     rewrite(run, lambda values: values.update(status=status))
-    assert refusal(run) == f": the run is not finished ('{status}'), so it has no final weights"
+    said = f": the run is not finished ('{status}'), so it has no final weights; fastcifar train --resume "
+    assert refusal(run) == f"{said}{run} goes on with it"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b" " * 2**21])
