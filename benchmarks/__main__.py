@@ -1,6 +1,7 @@
 """`python -m benchmarks`: run every benchmark in full and keep what it measured under benchmarks/results/.
 
-`python -m benchmarks gpu` is the suite for a machine with a GPU: see benchmarks/gpu.py.
+`python -m benchmarks gpu` is the suite for a machine with a GPU: see benchmarks/gpu.py; `kills` and `soak` try what
+becomes of runs that are killed: see benchmarks/kills.py.
 """
 
 import sys
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, kills
 from benchmarks.machine import RESULTS, machine
 from fastcifar.bench.environment import environment
 from fastcifar.commands import main
@@ -43,11 +44,11 @@ def suite(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """The command line. Returns the exit code."""
-    if arguments[:1] != ["gpu"]:
+    if arguments[:1] not in (["gpu"], ["kills"], ["soak"]):
         return suite(arguments)
     try:
         end_on_signals()
-        return gpu.suite(arguments[1:])
+        return gpu.suite(arguments[1:]) if arguments[0] == "gpu" else kills.suite(arguments)
     except InputError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
@@ -55,7 +56,8 @@ def run(arguments: list[str]) -> int:
         print(f"benchmarks: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
         return 1
     except Stopped as stop:
-        print("benchmarks: interrupted; given again, it goes on with the parts that are not done", file=sys.stderr)
+        goes_on = "; given again, it goes on with the parts that are not done" if arguments[0] == "gpu" else ""
+        print(f"benchmarks: interrupted{goes_on}", file=sys.stderr)
         return stop.exit_code
 
 
