@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastcifar.data.dataset import Channels, Dataset, padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
+from fastcifar.errors import RunError, memory_problem
 from fastcifar.recipe import Augmentation
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -74,23 +75,33 @@ class DaliLoader:
         indices = torch.from_numpy(plan.indices).to(self._device)
         batches = list(plan.batches(self._batch_size))
         self._feed.start([part for batch in batches for part in batch.batches(SLICE)], indices)
-        start = 0
+        start, broken = 0, False
         try:
             for batch in batches:
                 images_nhwc = _joined([self._next(stream) for _ in range(0, len(batch), SLICE)])
                 yield images_nhwc.permute(0, 3, 1, 2), self._labels[indices[start : start + len(batch)]]
                 start += len(batch)
+        except RunError:
+            broken = True
+            raise
         finally:
             # After an early exit the pipeline still holds prefetched slices of this plan: let it run dry.
             self._feed.start([], indices[:0])
             with contextlib.suppress(StopIteration):
-                while True:
+                while not broken:
                     self._pipeline.run(stream)
-            self._pipeline.reset()
+            if not broken:
+                self._pipeline.reset()
 
     def _next(self, stream: Any) -> Tensor:
-        """The pipeline's next slice (b, 32, 32, 3), sharing DALI's memory."""
-        (images,) = self._pipeline.run(stream)
+        """The pipeline's next slice (b, 32, 32, 3), sharing DALI's memory. Raises `RunError` where DALI fails."""
+        try:
+            (images,) = self._pipeline.run(stream)
+        except RuntimeError as error:
+            if memory_problem(error):
+                raise
+            said = str(error).rpartition("encountered:")[2].strip().partition("\n")[0]
+            raise RunError(f"DALI failed: {said}") from error
         return torch.from_dlpack(images.as_tensor())
 
 

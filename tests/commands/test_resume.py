@@ -14,7 +14,6 @@ from finished import RECIPE, finished_run
 from safetensors.torch import load_file
 
 from fastcifar.commands import main
-from fastcifar.recipe.files import to_toml
 from fastcifar.records.check import read_record
 
 CPU = ["--device", "cpu", "--loader", "dali", "--precision", "float32", "--compile", "off"]
@@ -125,14 +124,8 @@ def test_a_measurement_goes_on_inside_a_run(tmp_path: Path, slow: list[str]) -> 
     record = read_record(tmp_path / "one.record.json")
     first, second = record.runs
     assert (first.interruptions, second.interruptions, second.lost_seconds) == (1, 0, 0.0)
-    assert 0 < first.lost_seconds < 2
+    assert 0 <= first.lost_seconds < 2
     assert not place.exists()
-
-
-def recipe_file(tmp_path: Path) -> str:
-    file = tmp_path / "mine.toml"
-    file.write_text(to_toml(RECIPE))
-    return str(file)
 
 
 def test_a_finished_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +162,7 @@ def test_what_does_not_go_with_it(
 def test_a_machine_that_lacks_memory_says_what_would_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object
 ) -> None:
-    """A network that asks for 4 GiB an image, more than there is for a batch."""
+    """A network that asks for 16 GiB an image."""
     (tmp_path / "net.py").write_text(
         SLOW.replace(
             "time.sleep(",
