@@ -1,7 +1,7 @@
 """`python -m benchmarks`: run every benchmark in full and keep what it measured under benchmarks/results/.
 
 `python -m benchmarks gpu` is the suite for a machine with a GPU: see benchmarks/gpu.py; `kills` and `soak` try what
-becomes of runs that are killed: see benchmarks/kills.py.
+becomes of runs that are killed: see benchmarks/kills.py; `checkpoints` measures what keeping a run's state costs.
 """
 
 import sys
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import gpu, kills
+from benchmarks import checkpoints, gpu, kills
 from benchmarks.machine import RESULTS, machine
 from fastcifar.bench.environment import environment
 from fastcifar.commands import main
@@ -44,11 +44,12 @@ def suite(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """The command line. Returns the exit code."""
-    if arguments[:1] not in (["gpu"], ["kills"], ["soak"]):
+    others = {"gpu": gpu.suite, "kills": kills.kills_suite, "soak": kills.soak_suite, "checkpoints": checkpoints.suite}
+    if not arguments or arguments[0] not in others:
         return suite(arguments)
     try:
         end_on_signals()
-        return gpu.suite(arguments[1:]) if arguments[0] == "gpu" else kills.suite(arguments)
+        return others[arguments[0]](arguments[1:])
     except InputError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

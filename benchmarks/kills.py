@@ -235,27 +235,36 @@ def _watched(process: "subprocess.Popen[str]", end: float) -> tuple[list[tuple[f
     return samples, cpu
 
 
-def suite(arguments: Sequence[str]) -> int:
-    """`kills` or `soak`. Returns 0 where all is as it should be, else 1. Raises `InputError`."""
-    what, *rest = arguments
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {what}", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0, help="of the instants")
-    if what == "kills":
-        parser.add_argument("--kills", type=int, default=50, metavar="N")
-    else:
-        parser.add_argument("--minutes", type=float, default=30.0, metavar="N")
-    given = parser.parse_args(rest)
-    if getattr(given, what if what == "kills" else "minutes") <= 0:
-        raise InputError("at least one is needed")
+def kills_suite(arguments: Sequence[str]) -> int:
+    """`python -m benchmarks kills`. Returns 0 where all is as it should be, else 1. Raises `InputError`."""
+    parser = _parser("kills", "kill -9 at random instants of a run, which goes on each time")
+    parser.add_argument("--kills", type=int, default=50, metavar="N")
+    given = parser.parse_args(arguments)
+    if given.kills < 1:
+        raise InputError(f"--kills {given.kills}: at least one is needed")
     with tempfile.TemporaryDirectory(prefix="fastcifar-kills-") as name:
-        if what == "kills":
-            found: Kills | Soak = kills(given.kills, given.seed, Path(name), _say)
-            bad = (found.different, found.stuck, found.orphans, found.leftovers)  # type: ignore[union-attr]
-        else:
-            found = soak(given.minutes, given.seed, Path(name), _say)
-            bad = (found.failed, found.orphans, found.leftovers)
+        found = kills(given.kills, given.seed, Path(name), _say)
     print(json.dumps(asdict(found), indent=1))
-    return int(any(bad))
+    return int(any((found.different, found.stuck, found.orphans, found.leftovers)))
+
+
+def soak_suite(arguments: Sequence[str]) -> int:
+    """`python -m benchmarks soak`. Returns 0 where nothing failed and nothing is left, else 1. Raises `InputError`."""
+    parser = _parser("soak", "a measurement killed, stopped and resumed at random: its memory, files and processes")
+    parser.add_argument("--minutes", type=float, default=30.0, metavar="N")
+    given = parser.parse_args(arguments)
+    if not given.minutes > 0:
+        raise InputError(f"--minutes {given.minutes:g}: must be above 0")
+    with tempfile.TemporaryDirectory(prefix="fastcifar-soak-") as name:
+        found = soak(given.minutes, given.seed, Path(name), _say)
+    print(json.dumps(asdict(found), indent=1))
+    return int(any((found.failed, found.orphans, found.leftovers)))
+
+
+def _parser(name: str, about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
+    parser.add_argument("--seed", type=int, default=0, help="of the instants")
+    return parser
 
 
 def _say(line: str) -> None:

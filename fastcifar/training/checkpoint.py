@@ -111,7 +111,7 @@ class Checkpoints(Observer):
     ) -> None:
         try:
             self._beat()
-            self._written()
+            self.written()
         finally:
             os.close(self._beats)
             self._held.__exit__(kind, error, trace)
@@ -128,7 +128,7 @@ class Checkpoints(Observer):
         if self._trainer.over or not self._seconds or since < self._seconds / 10:
             return
         began = time.perf_counter()
-        self._keep()
+        self.keep()
         self._trainer.state.seconds += time.perf_counter() - began  # the next epoch's
 
     def _look(self, *, training: bool) -> None:
@@ -138,14 +138,14 @@ class Checkpoints(Observer):
         if signal := stopping.requested():
             if training:
                 self._trainer.lap()
-            self._keep(wait=True)
+            self.keep(wait=True)
             raise Stopped(signal)
         if self._failed:
-            self._written()
+            self.written()
         if self._seconds and now - self._kept >= self._seconds:
             if training:
                 self._trainer.lap()
-            self._keep()
+            self.keep()
 
     def _beat(self) -> None:
         self._beaten = time.monotonic()
@@ -153,11 +153,11 @@ class Checkpoints(Observer):
         with contextlib.suppress(OSError):  # only what an interruption cost would not be known to the second
             os.pwrite(self._beats, line.ljust(64).encode(), 0)
 
-    def _keep(self, *, wait: bool = False) -> None:
+    def keep(self, *, wait: bool = False) -> None:
         """Copy the state now and write it beside training; with `wait`, whatever is being written, until it is done."""
         if self._writer and self._writer.is_alive() and not wait:
             return  # a disk slower than the interval
-        self._written()
+        self.written()
         self._kept = time.monotonic()
         try:
             state = pack(self._trainer.state.state_dict())
@@ -169,9 +169,9 @@ class Checkpoints(Observer):
         self._writer = threading.Thread(target=self._write, args=(self._number, state, metadata), name="checkpoint")
         self._writer.start()
         if wait:
-            self._written()
+            self.written()
 
-    def _written(self) -> None:
+    def written(self) -> None:
         """Wait for the writer, and say if it failed."""
         if self._writer:
             self._writer.join()

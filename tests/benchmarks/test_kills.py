@@ -1,12 +1,15 @@
 """Runs that are killed: a small version of `python -m benchmarks kills` and `soak`, with real processes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from finished import RECIPE
 
 from benchmarks import kills
 from benchmarks.__main__ import run as command
+from fastcifar.recipe.files import to_toml
 
 
 def test_five_kills(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +29,26 @@ def test_a_short_soak(tmp_path: Path) -> None:
     assert found.runs >= 1
 
 
-@pytest.mark.parametrize("arguments", [["kills", "--kills", "0"], ["soak", "--minutes", "-1"]])
-def test_bad_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["kills", "--kills", "0"], "--kills 0: at least one is needed"),
+        (["soak", "--minutes", "-1"], "--minutes -1: must be above 0"),
+        (["checkpoints", "--pairs", "0"], "at least one is needed"),
+        (["checkpoints", "--pairs", "5000"], "so many steps are more than an epoch"),
+    ],
+)
+def test_bad_input(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(arguments) == 2
-    assert "at least one is needed" in capsys.readouterr().err
+    assert f"benchmarks: {complaint}" in capsys.readouterr().err
+
+
+def test_what_a_checkpoint_costs(capsys: pytest.CaptureFixture[str], tmp_path: Path, restored_rng: object) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(to_toml(replace(RECIPE, limit_train=None if RECIPE.dataset == "cifar10" else 5000)))
+    flags = ["--recipe", str(recipe), "--batch-size", "50", "--steps", "3", "--pairs", "3"]
+    assert command(["checkpoints", *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["cost_seconds"]["values"]) == 3
+    assert found["bytes"] > 300_000
+    assert 0 < found["copying_seconds"] < found["block_seconds"]

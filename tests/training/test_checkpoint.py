@@ -218,9 +218,9 @@ def two_checkpoints(folder: Path, small: Dataset, quick: Recipe) -> tuple[Path, 
     trainer = Trainer(quick, small, CPU)
     with about(folder, trainer, seconds=1e6) as kept:
         trainer.train_epoch()
-        kept._keep(wait=True)
+        kept.keep(wait=True)
         trainer.state.step = 1
-        kept._keep(wait=True)
+        kept.keep(wait=True)
     newer, older = checkpoint._files(folder)
     return older, newer
 
@@ -365,7 +365,7 @@ def test_what_a_checkpoint_cannot_hold_is_a_line(small: Dataset, quick: Recipe, 
     trainer = Trainer(quick, small, CPU)
     trainer.state.optimizers[0].param_groups[0]["hook"] = print
     with about(tmp_path, trainer, tell=told.append, seconds=1e6) as kept:
-        kept._keep()
+        kept.keep()
     assert told == [
         "no checkpoint: state.optimizers.0.param_groups.0.hook is a builtin_function_or_method, which cannot be kept"
     ]
