@@ -153,6 +153,7 @@ class RunDirectory(Observer):
         write_whole(self.path / "model.safetensors", safetensors.torch.save(tensors, metadata))
         taken = {name: getattr(spent, name) for name in ("wall_seconds", "interruptions", "lost_seconds")}
         self._run["result"] = asdict(result) | taken
+        self._run.pop("asked", None)  # nobody needs it any more, and it has paths of this machine
         self._write_run("finished")
         checkpoint.remove(self.path / CHECKPOINTS)
 

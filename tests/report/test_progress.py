@@ -27,6 +27,7 @@ TRAINER = SimpleNamespace(
     steps=[10] * 3,
     model=build(Resnet(width=4), 10),
     setup_seconds=1.25,
+    state=SimpleNamespace(epoch=0, step=0, log=[]),
 )
 
 
@@ -108,6 +109,23 @@ def test_a_terminal_keeps_all_epochs_and_its_cursor(
     assert [line.split()[0] for line in last.splitlines()[1:10]] == [*"123456789"]
     assert "images/s" not in last  # the bar is gone
     assert last.endswith("\x1b[?25h")
+
+
+def test_a_run_that_goes_on_shows_its_earlier_epochs(small: Dataset, clock: SimpleNamespace) -> None:
+    """And counts images and the time left from the step it goes on at."""
+    out, begun = console(width=40), about(small)
+    begun.trainer.state = SimpleNamespace(epoch=1, step=4, log=[LOG])  # type: ignore[assignment]
+    with TrainingConsole(out) as table:
+        table.start(begun)
+        table.note("a disk was full")
+        clock.now += 40
+        table.step(2, 8)  # 4 steps of 100 images in 40 s; 12 are left
+    assert said(out).splitlines()[-4:] == [
+        HEADING,
+        ROW,
+        "a disk was full",
+        "epoch 2/3, step 8/10, 10 images/s, 2 min 00 s left",
+    ]
 
 
 def test_the_bar_says_step_speed_and_time_left(small: Dataset, clock: SimpleNamespace) -> None:

@@ -190,3 +190,21 @@ def test_from_python_and_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     found = read(tmp_path / "run" / "tensorboard")
     assert hyperparameters(found)["loader"] == CPU.loader
     assert values(found, "hparam/final_accuracy") == [(2, pytest.approx(trained.final_accuracy, rel=1e-6))]
+
+
+def test_a_run_that_goes_on_has_each_epoch_once(tmp_path: Path, restored_rng: object) -> None:
+    """Also those that a killed session wrote and that were trained again, and those of a session without."""
+
+    class Kill(Observer):
+        def epoch(self, log: EpochLog) -> None:
+            if log.epoch == 2:
+                raise ZeroDivisionError
+
+    execution, recipe = replace(CPU, checkpoint_seconds=1e-9), replace(RECIPE, epochs=3)
+    with pytest.raises(ZeroDivisionError), TensorBoard(tmp_path / "board") as board:
+        fastcifar.train(recipe, execution=execution, out=tmp_path / "run", observers=[board, Kill()])
+    time.sleep(1.1)  # a file is named by the second
+    with TensorBoard(tmp_path / "board") as board:
+        trained = fastcifar.resume(tmp_path / "run", observers=[board])
+    wanted = [(one.epoch, pytest.approx(one.test_loss)) for one in trained.log]
+    assert values(read(tmp_path / "board"), "loss/test") == wanted
