@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "fastcifar: File too large\n"
+    assert done.stderr == f"fastcifar: {tmp_path / 'run' / 'model.safetensors'}: File too large\n"
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
     assert len((tmp_path / "run" / "events.jsonl").read_text().splitlines()) == 2

@@ -153,7 +153,8 @@ def test_what_does_not_go_with_it(
     run = tmp_path / "run"
     run.mkdir()
     values = json.loads((path / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(values | {"status": "interrupted"}))
+    asked = {"find_lr": False, "data": None, "dataset": RECIPE.dataset, "files": {}}
+    (run / "run.json").write_text(json.dumps(values | {"status": "interrupted", "asked": asked}))
     assert main(["train", "--resume", str(run), *flags]) == 2
     assert complaint in capsys.readouterr().err
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"

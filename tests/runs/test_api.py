@@ -118,7 +118,8 @@ def test_the_api_is_named_and_waits_for_torch() -> None:
     script = "import sys, fastcifar; print(*dir(fastcifar)); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
     assert done.returncode == 0
-    names = {"Dataset", "Execution", "Recipe", "find_lr", "load", "load_cifar10", "loader", "normalise", "train"}
+    names = {"Dataset", "Execution", "Recipe", "find_lr", "load", "load_cifar10", "loader", "normalise", "resume"}
+    names |= {"train"}
     assert set(done.stdout.split()) == names | {"__version__"} == {*fastcifar.__all__, "__version__"}
     assert all(callable(getattr(fastcifar, name)) for name in names)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):

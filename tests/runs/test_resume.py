@@ -1,6 +1,7 @@
 """A run directory is gone on with: from Python, under other circumstances, and refused where it is another run."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,18 @@ def run_json(path: Path) -> dict[str, Any]:
     return json.loads((path / "run.json").read_text())  # type: ignore[no-any-return]
 
 
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interrupted run, to be left as it is."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    killed(path)
+    return path
+
+
 @pytest.fixture
-def run(tmp_path: Path, restored_rng: object) -> Path:
+def run(tmp_path: Path, interrupted: Path, restored_rng: object) -> Path:
     """An interrupted run."""
-    killed(tmp_path / "run")
-    return tmp_path / "run"
+    return shutil.copytree(interrupted, tmp_path / "run")
 
 
 def test_it_ends_as_if_it_had_not_been_interrupted(run: Path) -> None:
