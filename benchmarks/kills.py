@@ -166,7 +166,15 @@ def _images(train: int) -> list[str]:
 
 def _fastcifar(*arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "fastcifar", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=_hears_signals
+    )
+
+
+def _hears_signals() -> None:
+    """Also where this one was begun by nohup, or in the background of a script."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _wait(process: "subprocess.Popen[str]", kind: str, checkpoints: Path, draw: random.Random, seconds: float) -> None:

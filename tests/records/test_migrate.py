@@ -183,3 +183,25 @@ def test_what_is_no_first_version_is_refused_by_name(tmp_path: Path, field: str,
     values["execution"] = None
     with pytest.raises(InputError, match=rf"environment\.{field}: "):
         read(tmp_path, values)
+
+
+def third_version() -> dict[str, Any]:
+    """The made-up record as version 3 had it."""
+    values = json.loads(to_json(record()))
+    for run in values["runs"]:
+        del run["interruptions"], run["lost_seconds"]
+    del values["execution"]["checkpoint_seconds"]
+    return {**values, "schema_version": 3}
+
+
+def test_before_the_fourth_version_no_run_was_interrupted(tmp_path: Path) -> None:
+    old = third_version()
+    before = copy.deepcopy(old)
+    new = migrated(old)
+    assert old == before
+    assert [(run["interruptions"], run["lost_seconds"]) for run in new["runs"]] == [(0, 0.0)] * len(old["runs"])
+    assert new["execution"]["checkpoint_seconds"] is None  # there were none
+    found = read(tmp_path, old)
+    assert found.summary == record().summary
+    for junk in ([3], {}, 3):
+        migrated({**old, "runs": junk, "execution": junk})  # refused later, by name

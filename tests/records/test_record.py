@@ -139,6 +139,9 @@ TAMPERINGS: list[tuple[Callable[[Values], None], str]] = [
     (put("runs.1.epochs.0.train_seconds", -10.0), "runs.1.epochs.0.train_seconds: input should be greater than 0"),
     (put("runs.1.epochs.0.eval_seconds", -1.0), "runs.1.epochs.0.eval_seconds: input should be greater"),
     (put("runs.0.wall_seconds", 3.0), "runs.0.wall_seconds: 3 s, but its epochs took 22 s"),
+    (put("runs.0.lost_seconds", 0.5), "runs.0.lost_seconds: 0.5 s, but the run was not interrupted"),
+    (put("runs.0.lost_seconds", -1.0), "runs.0.lost_seconds: input should be greater than or equal to 0"),
+    (put("runs.0.interruptions", -1), "runs.0.interruptions: input should be greater than or equal to 0"),
     (put("runs.2.started", "2026-11-21T00:00:00+00:00"), "runs.2.started: 2026-11-21T00:00:00+00:00 is before"),
     (put("runs.2.started", "2026-13-99T00:00:00+00:00"), "runs.2.started"),
     (put("runs.2.started", "yesterday"), "runs.2.started: string should match"),
@@ -198,6 +201,18 @@ def test_tampering_is_refused_by_name(
     assert str(refusal.value).startswith(f"{file}: {complaint}")
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize("lost", [0.9, 2.0])
+def test_what_was_done_again_is_in_the_wall_seconds(tmp_path: Path, values: Values, lost: float) -> None:
+    """Of 23 s its epochs took 22: there is room for what was lost, or there is not."""
+    values["runs"][0] |= {"interruptions": 2, "lost_seconds": lost}
+    if lost < 1:
+        assert read_record(write(tmp_path, values)).runs[0].lost_seconds == lost
+        return
+    said = r"runs\.0\.wall_seconds: 23 s, but its epochs took 22 s, and 2 s were done again"
+    with pytest.raises(InputError, match=said):
+        read_record(write(tmp_path, values))
 
 
 def test_a_recipe_out_of_range_is_refused_though_its_hash_is_right(tmp_path: Path, values: Values) -> None:
