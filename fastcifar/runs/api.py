@@ -99,6 +99,7 @@ def train(
     Raises `InputError` at a recipe, code, device, data or folder that will not do, `RunError` at a loss that is not
     finite.
     """
+    began = _began(since)
     named, recipe, own = _asked(recipe, model, optimizer, augmentation, epochs)
     resolved, notes = resolve(execution or Execution())
     for part in own.unknown:
@@ -112,7 +113,7 @@ def train(
         trainer = Trainer(recipe, _images(recipe, data, dataset), resolved, own)
         found = _found(trainer) if find_lr else None
         about = Start(name or named, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
-        return _carried_out(about, directory, _beginning(), since, observers)
+        return _carried_out(about, directory, _beginning(), began, observers)
 
 
 def resume(
@@ -140,6 +141,7 @@ def resume(
     Raises `InputError` where the run is finished, is being trained, or recipe, code or images are not the run's, and as
     `train` does.
     """
+    began = _began(since)
     callables = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
     paused = read_paused(run, trust_code=trust_code, given=[part for part, one in callables.items() if one])
     if paused is None:
@@ -172,7 +174,12 @@ def resume(
         elif paused.asked.find_lr and "lr_range" not in paused.run:
             found = _found(trainer)
         about = Start(paused.name, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
-        return _carried_out(about, directory, spent, since, observers)
+        return _carried_out(about, directory, spent, began, observers)
+
+
+def _began(since: float | None) -> float:
+    """The Unix time `since`, by default now, on the monotonic clock, which nobody sets."""
+    return time.monotonic() - (0.0 if since is None else max(0.0, time.time() - since))
 
 
 def _beginning() -> Spent:
@@ -180,11 +187,9 @@ def _beginning() -> Spent:
 
 
 def _carried_out(
-    about: Start, directory: RunDirectory | None, spent: Spent, since: float | None, observers: Sequence[Observer]
+    about: Start, directory: RunDirectory | None, spent: Spent, began: float, observers: Sequence[Observer]
 ) -> Trained:
-    """Train what is left, and keep it in `directory`."""
-    # From here on by a clock that nobody sets.
-    began = time.monotonic() - max(0.0, time.time() - since if since else 0.0)
+    """Train what is left, and keep it in `directory`; the session began at `began` of the monotonic clock."""
     trainer = about.trainer
 
     def wall() -> float:

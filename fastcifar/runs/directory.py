@@ -41,7 +41,7 @@ class RunDirectory(Observer):
     """
 
     def __init__(self, path: Path, paused: Paused | None = None) -> None:
-        self.path, self._fresh = path, paused is None
+        self.path, self._fresh, self._begun = path, paused is None, False
         self._events = ""
         self._run: dict[str, Any] = paused.run if paused else {}
         try:
@@ -68,15 +68,14 @@ class RunDirectory(Observer):
         self._last_words.__exit__(kind, error, trace)
         if error is not None and self._run.get("status") != "finished":
             interrupted = isinstance(error, KeyboardInterrupt)
-            nothing = self._fresh and self._run.get("status") in (None, "starting")
             with contextlib.suppress(OSError):  # the error under way, a full disk perhaps, is the one to report
-                if nothing:  # was trained: leave nothing
+                if self._begun:
+                    self._write_run("interrupted" if interrupted else "failed")
+                elif self._fresh:  # nothing was trained: leave nothing
                     (self.path / "run.json").unlink(missing_ok=True)
                     if self._made:
                         self.path.rmdir()
-                else:
-                    self._write_run("interrupted" if interrupted else "failed")
-            if interrupted and not nothing:
+            if interrupted and self._begun:
                 goes_on = f"; --resume {self.path} goes on" if isinstance(error, Stopped) else ""
                 epochs = self._events.count("\n")
                 error.args = (f"interrupted; finished epochs: {epochs}, kept in {self.path}{goes_on}",)
@@ -131,6 +130,7 @@ class RunDirectory(Observer):
             **({"earlier_sessions": earlier} if earlier else {}),
             **({"lr_range": lr_range} if lr_range else {}),
         }
+        self._begun = True
         self._write_run("running")
         write_whole(self.path / f"{recipe_name}.toml", to_toml(recipe).encode())
         for name, text in own.sources.items():

@@ -96,6 +96,7 @@ def test_it_ends_as_if_it_had_not_been_interrupted(run: Path) -> None:
     assert result["interruptions"] == 1
     assert result["train_seconds"] == sum(line["train_seconds"] for line in lines)
     assert result["train_seconds"] + result["eval_seconds"] + result["lost_seconds"] < result["wall_seconds"]
+    assert result["train_seconds"] + result["setup_seconds"] < result["wall_seconds"]
     assert [one["epochs"] for one in said["earlier_sessions"]] == [1]
     assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
     assert fastcifar.load(run) is not None
@@ -146,6 +147,11 @@ def test_other_images_and_another_recipe_are_refused(run: Path) -> None:
         fastcifar.resume(run, dataset=synthetic(300, 1100))
     with pytest.raises(InputError, match=r"a run of another recipe: batch_size is 64, not 128; what is changed"):
         fastcifar.resume(run, recipe=replace(RECIPE, batch_size=64))
+    assert run_json(run)["status"] == "failed"  # as it was killed
+    (run / "run.json").write_text(json.dumps(run_json(run) | {"status": "interrupted"}))
+    with pytest.raises(InputError, match="dataset: other images"):
+        fastcifar.resume(run, dataset=synthetic(300, 1100))
+    assert run_json(run)["status"] == "interrupted"  # nothing has happened to it
     fastcifar.resume(run, dataset=dataset(), recipe=RECIPE)
 
 
