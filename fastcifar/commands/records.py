@@ -69,6 +69,40 @@ class Page(Command):
             console.say(f"written: {self.markdown}")
 
 
+@command("leaderboard record")
+class OfRuns(Command):
+    """Make a record of runs that `fastcifar train` kept, of one recipe, their seeds consecutive."""
+
+    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN")]
+    """Run directories."""
+    json: Annotated[Path, arg(metavar="FILE")]
+    """The record; it must not be there yet."""
+    protocol: ProtocolName = "first-crossing"
+    """As in `fastcifar bench accuracy`."""
+
+    def run(self, console: Console) -> None:
+        """Read, check, write."""
+        from fastcifar.records.check import read_record
+        from fastcifar.records.of_runs import record_of
+        from fastcifar.records.record import to_json
+        from fastcifar.report.tables import print_accuracy
+
+        require_place(self.json)
+        if self.json.exists():
+            raise InputError(f"--json {self.json}: exists; name another")
+        if not self.runs:
+            raise InputError("name the run directories")
+        record = record_of(self.runs, protocol=self.protocol)
+        write_whole(self.json, to_json(record))
+        try:
+            read_record(self.json)
+        except InputError:
+            self.json.unlink()
+            raise
+        print_accuracy(console, record)
+        console.say(f"written: {self.json}")
+
+
 @command("leaderboard check")
 class Check(Command):
     """Recompute every figure of the records from their logs, and their FLOPs; refuse by name what does not hold."""

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,17 @@ def train(
         if out is not None:
             directory = stack.enter_context(RunDirectory(Path(out)))
             asked = asked_of(recipe, own, find_lr=find_lr, data=data)
-            directory.claim(recipe_name=name or named, recipe=recipe, execution=resolved, asked=asked)
+            directory.claim(
+                recipe_name=name or named,
+                recipe=recipe,
+                execution=resolved,
+                asked=asked,
+                started=_beginning(began).started,
+            )
         trainer = Trainer(recipe, _images(recipe, data, dataset), resolved, own)
         found = _found(trainer) if find_lr else None
         about = Start(name or named, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
-        return _carried_out(about, directory, _beginning(), began, observers)
+        return _carried_out(about, directory, _beginning(began), began, observers)
 
 
 def resume(
@@ -167,7 +173,7 @@ def resume(
         if paused.written.dataset_sha256 not in (None, images.sha256):
             raise InputError(f"{run}: dataset: other images than the run's: their sha256 is {images.sha256}")
         trainer = Trainer(paused.written, images, resolved, own)
-        spent, found = _beginning(), None
+        spent, found = _beginning(began), None
         if session := checkpoint.earlier(place, trainer.recipe):
             spent, more = checkpoint.go_on(place, trainer, session.spent)
             notes += more
@@ -182,8 +188,10 @@ def _began(since: float | None) -> float:
     return time.monotonic() - (0.0 if since is None else max(0.0, time.time() - since))
 
 
-def _beginning() -> Spent:
-    return Spent(started=datetime.now(UTC).isoformat(timespec="milliseconds"))
+def _beginning(began: float) -> Spent:
+    """Nothing yet, by a run that began at `began` of the monotonic clock."""
+    started = datetime.now(UTC) - timedelta(seconds=time.monotonic() - began)
+    return Spent(started=started.isoformat(timespec="milliseconds"))
 
 
 def _carried_out(
@@ -210,6 +218,7 @@ def _carried_out(
                 execution=trainer.execution,
                 dataset=trainer.dataset,
                 environment=about.environment,
+                started=_beginning(began).started,
                 log=trainer.state.log,
                 lr_range=about.found.note() if about.found else None,
             )

@@ -81,7 +81,9 @@ class RunDirectory(Observer):
                 error.args = (f"interrupted; finished epochs: {epochs}, kept in {self.path}{goes_on}",)
         self._claim.close()
 
-    def claim(self, *, recipe_name: str, recipe: Recipe, execution: Execution, asked: Asked) -> None:
+    def claim(
+        self, *, recipe_name: str, recipe: Recipe, execution: Execution, asked: Asked, started: str | None = None
+    ) -> None:
         """Write down what is asked for, before images and network are made: from here on it can be resumed."""
         self._run = {
             "format": FORMAT,
@@ -89,7 +91,7 @@ class RunDirectory(Observer):
             "recipe": asdict(recipe),
             "execution": asdict(execution),
             "asked": asdict(asked),
-            "started": _now(),
+            "started": started or _now(),
         }
         self._write_run("starting")
 
@@ -102,11 +104,12 @@ class RunDirectory(Observer):
         execution: Execution,
         dataset: Dataset,
         environment: dict[str, Any],
+        started: str | None = None,
         log: Sequence[EpochLog] = (),
         lr_range: dict[str, Any] | None = None,
     ) -> None:
-        """Write down what is going to be trained, how, and where; `lr_range` is what a range test found, and `log` the
-        epochs of an earlier session."""
+        """Write down what is going to be trained, how, and where; `started` is when the session began, in UTC, by
+        default now, `lr_range` what a range test found, and `log` the epochs of earlier sessions."""
         earlier = self._run.get("earlier_sessions", [])
         if "environment" in self._run:
             before = {key: self._run[key] for key in ("started", "execution", "environment")}
@@ -126,7 +129,7 @@ class RunDirectory(Observer):
                 "sha256": dataset.sha256,
             },
             "environment": environment,
-            "started": _now(),
+            "started": started or _now(),
             **({"earlier_sessions": earlier} if earlier else {}),
             **({"lr_range": lr_range} if lr_range else {}),
         }

@@ -1,0 +1,82 @@
+"""A record of runs that `fastcifar train` kept."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import CPU, RECIPE, finished_run
+
+import fastcifar
+from fastcifar.commands import main
+from fastcifar.records.check import read_record, require_work
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run's recipe with the next seed."""
+    finished_run()  # comes first in time too
+    path = tmp_path_factory.mktemp("runs") / "second"
+    fastcifar.train(replace(RECIPE, seed=1), name="recipe", execution=CPU, out=path)
+    return path
+
+
+def test_two_runs_make_a_record_that_holds(
+    second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object
+) -> None:
+    first, trained = finished_run()
+    file = tmp_path / "two.record.json"
+    assert main(["leaderboard", "record", str(second), str(first), "--json", str(file)]) == 0
+    record = read_record(file)
+    assert [run.seed for run in record.runs] == [0, 1]
+    assert [epoch.test_accuracy for epoch in record.runs[0].epochs] == [one.test_accuracy for one in trained.log]
+    assert record.work is not None
+    require_work(record, file)
+    assert record.execution is not None
+    assert record.execution.checkpoint_seconds == CPU.checkpoint_seconds
+    assert main(["leaderboard", "check", str(file)]) in (0, 2)  # 2: its target is not reached, as it says
+    assert main(["leaderboard", "record", str(first), "--json", str(file)]) == 2
+    assert "exists; name another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"recipe": {"seed": 5}}, "cannot stand beside"),
+        ({"execution": {"precision": "bfloat16"}}, "precision was bfloat16, and float32 too"),
+        ({"environment": {"cpu": "Another"}}, "the runs are of several machines"),
+        ({"result": {"wall_seconds": 0.0}}, "wall_seconds: "),
+        ({"result": {"lost_seconds": 1.0}}, "lost_seconds: 1 s, but the run was not interrupted"),
+        ({"status": "interrupted"}, "the run is not finished"),
+    ],
+)
+def test_what_cannot_stand_in_one_record(
+    change: dict[str, Any], complaint: str, second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(second, tmp_path / "run")
+    values = json.loads((run / "run.json").read_text())
+    for key, one in change.items():
+        values[key] = {**values[key], **one} if isinstance(one, dict) else one
+    (run / "run.json").write_text(json.dumps(values))
+    file = tmp_path / "two.record.json"
+    assert main(["leaderboard", "record", str(finished_run()[0]), str(run), "--json", str(file)]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_what_differs_between_sessions_is_left_out(second: Path, tmp_path: Path) -> None:
+    """The commit, say; that one of them had changes stays."""
+    run = shutil.copytree(second, tmp_path / "run")
+    values = json.loads((run / "run.json").read_text())
+    before = {"started": "2026-11-01T00:00:00+00:00", "execution": values["execution"], "epochs": 1}
+    before["environment"] = values["environment"] | {"commit": "0" * 40, "dirty": True}
+    values["earlier_sessions"] = [before]
+    (run / "run.json").write_text(json.dumps(values))
+    file = tmp_path / "one.record.json"
+    assert main(["leaderboard", "record", str(run), "--json", str(file)]) == 0
+    record = read_record(file)
+    assert (record.environment.commit, record.environment.dirty) == (None, True)
+    assert record.environment.cpu == values["environment"]["cpu"]
+    assert record.runs[0].started == before["started"]
