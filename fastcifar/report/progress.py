@@ -42,7 +42,7 @@ class _Display:
             expand=True,
         )
         self._task = self._bar.add_task("setting up", total=None, state="")
-        self._over = False
+        self._over = self._was_live = False
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=2)
         self._begin(0)
         self._cursor = stopping.last_words(self._show_cursor)
@@ -57,14 +57,15 @@ class _Display:
         self._cursor.__exit__(None, None, None)
 
     def _show_cursor(self) -> None:
-        """The last words of a process that is ended at once."""
-        if self._live.is_started:
+        """The last words of a process that is ended at once, in the midst of stopping the display perhaps."""
+        if self._was_live:
             os.write(self._console.file.fileno(), b"\x1b[?25h\n")
 
     def _go_live(self, width: int = 0) -> None:
         """Begin the live display, if this is a terminal of at least `width` columns that can show it."""
         console = self._console
         if console.is_terminal and not console.is_dumb_terminal and console.width >= width:
+            self._was_live = True
             self._live.start()
 
     def _begin(self, done: int) -> None:
