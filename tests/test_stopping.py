@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,25 @@ except Stopped as stop:
 """
 
 
+def hears_signals() -> None:
+    """Whatever the tests were begun with: a shell's background, or nohup."""
+    for number in stopping.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def started(mode: str, place: Path, after: float = 0) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM, mode, str(place), str(after)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_signals
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
@@ -106,7 +123,7 @@ def test_what_is_ignored_stays_so(tmp_path: Path) -> None:
     process.communicate()
 
 
-def test_in_a_program_of_somebody_elses_it_is_about_ctrl_c_alone() -> None:
+def test_in_a_program_of_somebody_elses_it_is_about_ctrl_c_alone(heard: None) -> None:
     """The first is noted, the second raises, and afterwards all is as it was."""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -135,7 +152,7 @@ def test_in_a_program_of_somebody_elses_it_is_about_ctrl_c_alone() -> None:
         assert stopping.requested() is None
 
 
-def test_in_a_thread_nothing_is_asked_of_signals() -> None:
+def test_in_a_thread_nothing_is_asked_of_signals(heard: None) -> None:
     found: list[object] = []
 
     def inside() -> None:

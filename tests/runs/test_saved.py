@@ -14,7 +14,7 @@ from finished import RECIPE, dataset, finished_run
 
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError
-from fastcifar.runs.saved import CLASS_NAMES, open_run
+from fastcifar.runs.saved import CLASS_NAMES, open_run, read_run
 from fastcifar.training.evaluate import OnBytes
 
 
@@ -182,3 +182,19 @@ def test_the_network_stays_when_its_file_goes(run: Path) -> None:
     before = model.head.weight.clone()
     (run / "model.safetensors").write_bytes(b"")
     assert torch.equal(model.head.weight, before)
+
+
+def test_whoever_opens_it_removes_what_a_killed_process_left(run: Path) -> None:
+    """Its temporary files, and checkpoints of a run that had finished when it was killed; nothing of anybody else's."""
+    before = {path.name for path in run.iterdir()}
+    (run / ".events.jsonl.0123abcd.tmp").touch()
+    (run / "checkpoints").mkdir()
+    for name in ("session.json", "heartbeat", f"000003-{'0' * 64}.safetensors", ".session.json.0123abcd.tmp"):
+        (run / "checkpoints" / name).touch()
+    read_run(run)
+    assert {path.name for path in run.iterdir()} == before
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "mine").touch()
+    (run / ".mine.tmp").touch()
+    read_run(run)
+    assert {path.name for path in run.rglob("*")} == {*before, "checkpoints", "mine", ".mine.tmp"}
