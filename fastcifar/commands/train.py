@@ -55,7 +55,7 @@ class Train(Trains):
         from fastcifar.runs.directory import default_path
         from fastcifar.runs.paused import read_paused
         from fastcifar.runs.predictions import tested
-        from fastcifar.runs.saved import open_run
+        from fastcifar.runs.saved import open_run, read_run
 
         class RangeTest(RunObserver):
             """Keeps what the range test found before training begins."""
@@ -69,6 +69,7 @@ class Train(Trains):
                 if value:
                     raise InputError(f"{flag}: not with --resume, which goes on with what was begun in {self.resume}")
             if read_paused(self.resume, trust_code=self.trust_code) is None:
+                read_run(self.resume)  # which removes what a process that was killed at its very end left
                 console.say(f"{self.resume}: the run is finished; fastcifar report, eval and predict read it")
                 return
             path = self.resume

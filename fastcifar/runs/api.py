@@ -20,7 +20,7 @@ from fastcifar.recipe import Recipe, differences, merged
 from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory
 from fastcifar.runs.paused import CHECKPOINTS, asked_of, read_paused
-from fastcifar.runs.saved import open_run
+from fastcifar.runs.saved import open_run, read_run
 from fastcifar.training import checkpoint
 from fastcifar.training.checkpoint import Checkpoints, Spent
 from fastcifar.training.log import EpochLog, Observer, Result
@@ -151,6 +151,7 @@ def resume(
     callables = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
     paused = read_paused(run, trust_code=trust_code, given=[part for part, one in callables.items() if one])
     if paused is None:
+        read_run(run)  # which removes what a process that was killed at its very end left
         raise InputError(f"{run}: the run is finished; fastcifar.load reads its network")
     place = paused.path / CHECKPOINTS
     present, own = sealed(recipe or paused.recipe, callables)

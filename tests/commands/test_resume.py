@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,10 +135,14 @@ def test_a_measurement_goes_on_inside_a_run(tmp_path: Path, slow: list[str]) -> 
     assert not place.exists()
 
 
-def test_a_finished_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    path, _ = finished_run()
+def test_a_finished_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And has nothing in it that a process killed at its very end left."""
+    path = shutil.copytree(finished_run()[0], tmp_path / "run")
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "session.json").touch()
     assert main(["train", "--resume", str(path)]) == 0
     assert f"{path}: the run is finished" in capsys.readouterr().out
+    assert not (path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(
