@@ -32,7 +32,7 @@ SMALL = ["--recipe", "laptop", "--width", "8", "--batch-size", "256", "--device"
 TIMES = ("train_seconds", "eval_seconds", "images_per_second")
 KINDS = ("anywhere", "training", "writing")
 SAMPLE_SECONDS = 0.5
-SETTLING_SECONDS = 15.0
+SETTLING_SECONDS = 60.0
 """Of a soak's session, whose memory is not yet what it will be: imports, the first run's buffers."""
 
 
