@@ -158,11 +158,12 @@ class Accuracy(Trains):
             path.parent.mkdir(exist_ok=True)
             file = path.with_name(f"{path.name}.record.json")
         remove_leftovers(file.parent, file.name)
-        kept = [earlier] if earlier else []
+        kept = earlier
 
         def keep(record: "Record") -> None:
+            nonlocal kept
             write_whole(file, to_json(record))
-            kept.append(record)
+            kept = record
 
         console.say(about.describe())
         try:
@@ -184,7 +185,7 @@ class Accuracy(Trains):
         except (KeyboardInterrupt, RunError) as error:
             if kept or _checkpoints(file).exists():
                 said = error.args[0] if error.args else "interrupted"
-                runs = f"{len(kept[-1].runs)} finished runs are kept in {file}; " if kept else ""
+                runs = f"{len(kept.runs)} finished runs are kept in {file}; " if kept else ""
                 error.args = (f"{said}; {runs}--resume --json {file} goes on",)
             raise
         print_accuracy(console, record)
