@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastcifar.data.plan import IMAGE_SIZE
 from fastcifar.errors import RunError, memory_problem
+from fastcifar.training.memory import reuse_pages
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,6 +51,8 @@ class TrainingStep:
         self._device, self._precision = device, precision
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # the shapes are few, and come again and again
+        else:
+            reuse_pages()
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self._whole_batch = self._forward
         if compile != "off":
