@@ -29,7 +29,7 @@ from fastcifar.errors import InputError
 from fastcifar.records.check import read_record
 
 SMALL = ["--recipe", "laptop", "--width", "8", "--batch-size", "256", "--device", "cpu", "--precision", "float32"]
-TIMES = ("train_seconds", "eval_seconds", "images_per_second")
+TIMES = ("train_seconds", "eval_seconds", "images_per_second", "other_cores")
 KINDS = ("anywhere", "training", "writing")
 SAMPLE_SECONDS = 0.5
 SETTLING_SECONDS = 60.0

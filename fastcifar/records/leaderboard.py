@@ -14,6 +14,7 @@ from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import load_recipe, shipped_recipes
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.protocol import ProtocolName
+from fastcifar.records.quiet import beside, other_cores
 from fastcifar.records.record import Environment, Record, optimizer_petaflops
 
 Division = Literal["closed", "open"]
@@ -46,6 +47,14 @@ class Entry:
     def optimizer_petaflops(self) -> float | None:
         """As `fastcifar.records.record.optimizer_petaflops`."""
         return optimizer_petaflops(self.record)
+
+    def other_cores(self) -> float | None:
+        """As `fastcifar.records.record.other_cores`."""
+        return other_cores(self.record)
+
+    def title(self) -> str:
+        """The recipe, and that other programs ran beside it if they did."""
+        return ", ".join(filter(None, (self.recipe, beside(self.record))))
 
     def curve(self) -> list[tuple[float, float]]:
         """Training seconds so far and test accuracy after each epoch, means over the runs (to the shortest run)."""

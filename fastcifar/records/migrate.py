@@ -46,7 +46,25 @@ def _uninterrupted(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _gpus_used, 2: _named_parts, 3: _uninterrupted}
+def _other_programs(values: dict[str, Any]) -> dict[str, Any]:
+    """4 -> 5: nobody looked at what other programs had of the CPU."""
+
+    def unknown(run: Any) -> Any:
+        epochs = run.get("epochs") if isinstance(run, dict) else None
+        if not isinstance(epochs, list):
+            return run
+        return {**run, "epochs": [{"other_cores": None} | one if isinstance(one, dict) else one for one in epochs]}
+
+    runs = values.get("runs")
+    return {**values, "runs": [unknown(run) for run in runs]} if isinstance(runs, list) else values
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _gpus_used,
+    2: _named_parts,
+    3: _uninterrupted,
+    4: _other_programs,
+}
 
 
 def migrated(values: dict[str, Any]) -> dict[str, Any]:

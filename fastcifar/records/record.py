@@ -26,7 +26,7 @@ from fastcifar.records.protocol import (
     p_below,
 )
 
-SCHEMA_VERSION: Literal[4] = 4
+SCHEMA_VERSION: Literal[5] = 5
 
 # One line of text: no control characters, and none that turn the direction of writing.
 Line = Annotated[
@@ -52,7 +52,7 @@ class _Strict(BaseModel):
 
 
 class Epoch(_Strict):
-    """An epoch's line of the log: as `fastcifar.training.log.EpochLog`; None where a rival's program says nothing."""
+    """An epoch's line of the log: as `fastcifar.training.log.EpochLog`; None where a program says nothing."""
 
     epoch: Annotated[int, Field(ge=1)]
     train_seconds: Positive
@@ -63,6 +63,7 @@ class Epoch(_Strict):
     test_accuracy: Accuracy
     learning_rate: Seconds | None = None
     images_per_second: Positive
+    other_cores: NonNegative | None = None
 
 
 class Run(_Strict):
@@ -172,7 +173,7 @@ class Record(_Strict):
     the recipe does elsewhere. `sources` are the files of a person's own that the recipe names.
     """
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     program: Line
     name: Annotated[Line, StringConstraints(min_length=1, max_length=60)]
     protocol: ProtocolName

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fastcifar.data.images import printable
 from fastcifar.records.protocol import P_LIMIT, first_crossing, fixed_budget, runs_to_settle
+from fastcifar.records.quiet import beside
 from fastcifar.records.record import optimizer_petaflops
 from fastcifar.report.console import Console
 from fastcifar.report.text import NONE, number
@@ -135,6 +136,8 @@ def print_accuracy(console: Console, record: Record) -> None:
     time_to = f"s to {record.target:.1%}" if crossing else "s in all"
     console.print(table(("", time_to, "final accuracy", "images/s"), rows, bold=-1))
     console.say(_verdict(record))
+    if said := beside(record):
+        console.say(f"measured {said}: the seconds are not those of a quiet machine")
     if summary.petaflops and (own := optimizer_petaflops(record)) is not None:
         flops = _spread(summary.petaflops, ",.3g")
         console.say(f"{flops} petaFLOPs of training, forward and backward; the optimizer's own beside them: {own:,.3g}")
@@ -197,7 +200,7 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
             flops = number(summary.petaflops.mean if summary.petaflops else None, ",.3g")
             figures = str(rank), _spread(summary.seconds), flops, f"{summary.final_accuracy.mean:.2%}"
             chance = "" if summary.p is None else f"{summary.p:.2g}"
-            how = entry.recipe, entry.evaluation, entry.loader, entry.record.date
+            how = entry.title(), entry.evaluation, entry.loader, entry.record.date
             rows.append((*figures, *how, str(summary.runs), chance))
         console.print(table(headings, rows, left=("recipe", "evaluation", "loader", "date"), title=group.title()))
         console.print()

@@ -1,7 +1,10 @@
-"""Seconds, with the device's queue empty at both ends."""
+"""Seconds, with the device's queue empty at both ends, and what other programs had of the CPU meanwhile."""
 
+import os
+import sys
 import time
 
+import psutil
 import torch
 
 
@@ -11,6 +14,7 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._synchronize()
+        self._others = _others()
         self._start = time.perf_counter()
 
     def seconds(self) -> float:
@@ -22,6 +26,21 @@ class Clock:
         """The same up to now, whatever the device has yet to do: nobody waits for it."""
         return time.perf_counter() - self._start
 
+    def others(self) -> float:
+        """CPU seconds, up to now, that other programs (or, of a virtual machine, the host) had of this one's cores."""
+        return max(0.0, _others() - self._others)
+
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+def _others() -> float:
+    """CPU seconds of the cores that this process may use, since some moment, that were neither idle nor its own."""
+    here = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
+    cores = psutil.cpu_times(percpu=True)
+    # On Linux a guest's time is in user's already.
+    kinds = [one for one in cores[0]._fields if one not in ("idle", "iowait", "guest", "guest_nice")]
+    busy = sum(getattr(cores[core], kind) for core in here for kind in kinds)
+    own = os.times()
+    return float(busy - own.user - own.system - own.children_user - own.children_system)

@@ -9,7 +9,8 @@ from pydantic import ConfigDict
 @dataclass(frozen=True)
 class EpochLog:
     """One epoch: what it took and what it reached. Accuracies are 0 to 1; the loss and accuracy in training are
-    running figures over the epoch; the learning rate is that of its last step."""
+    running figures over the epoch; the learning rate is that of its last step; `other_cores` is how many of the CPU's
+    cores other programs kept busy during training, a mean, None in logs of before that was looked at."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -22,6 +23,7 @@ class EpochLog:
     test_accuracy: float
     learning_rate: float
     images_per_second: float
+    other_cores: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ class TrainState:
     epochs it is.
 
     `log`: the epochs finished; `step`: how many steps of the next one are taken, all of them where only its test is
-    left; `seconds`: what they took; `losses` (steps of the longest epoch,) float32 and `correct` () int64: its running
-    sums, on the device. What is to be kept, put back or begun anew goes
-    through here, and nothing else lists state.
+    left; `seconds`: what they took; `other_seconds`: of the CPU, what other programs had meanwhile; `losses` (steps of
+    the longest epoch,) float32 and `correct` () int64: its running sums, on the device. What is to be kept, put back or
+    begun anew goes through here, and nothing else lists state.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class TrainState:
         self._device = device
         self.log: list[EpochLog] = []
         self.step = 0
-        self.seconds = 0.0
+        self.seconds = self.other_seconds = 0.0
         self.losses = torch.zeros(steps_per_epoch, device=device)
         self.correct = torch.zeros((), device=device, dtype=torch.int64)
 
@@ -49,7 +49,7 @@ class TrainState:
     def end_epoch(self, log: EpochLog) -> None:
         """An epoch is over, and the sums of the next one are zero."""
         self.log.append(log)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.other_seconds = 0, 0.0, 0.0
         self.losses.zero_()
         self.correct.zero_()
 
@@ -66,6 +66,7 @@ class TrainState:
             "log": [asdict(one) for one in self.log],
             "step": self.step,
             "seconds": self.seconds,
+            "other_seconds": self.other_seconds,
             "losses": self.losses,
             "correct": self.correct,
         }
@@ -95,6 +96,7 @@ class TrainState:
             torch.cuda.set_rng_state(captured["generators"]["cuda"], self._device)
         self.log = [EpochLog(**one) for one in captured["log"]]
         self.step, self.seconds = captured["step"], captured["seconds"]
+        self.other_seconds = captured["other_seconds"]
         self.losses.copy_(captured["losses"])
         self.correct.copy_(captured["correct"])
 

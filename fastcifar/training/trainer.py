@@ -155,6 +155,7 @@ class Trainer:
         """In the middle of an epoch: bring `state.seconds` up to this moment."""
         if self._clock:
             self.state.seconds += self._clock.seconds()
+            self.state.other_seconds += self._clock.others()
             self._clock = Clock(self.device)
 
     def _new_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -236,6 +237,7 @@ class Trainer:
             test_accuracy=test.accuracy,
             learning_rate=rate * state.optimizers[0].param_groups[0]["initial_lr"],
             images_per_second=self.images_per_epoch / state.seconds,
+            other_cores=state.other_seconds / state.seconds,
         )
         state.end_epoch(log)
         return log

@@ -310,6 +310,7 @@ FREE = {
     "learning_rate",
     "eval_seconds",
     "wall_seconds",
+    "other_cores",
 }
 BOUND = [
     path

@@ -88,7 +88,7 @@ def test_it_ends_as_if_it_had_not_been_interrupted(run: Path) -> None:
     assert "goes on in epoch 2 after" in noted.notes[-1]
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     wanted = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]
-    times = ("train_seconds", "eval_seconds", "images_per_second")
+    times = ("train_seconds", "eval_seconds", "images_per_second", "other_cores")
     assert [{**line, **dict.fromkeys(times)} for line in lines] == [{**one, **dict.fromkeys(times)} for one in wanted]
     said = run_json(run)
     assert said["status"] == "finished"

@@ -98,7 +98,7 @@ def killed(folder: Path, trainer: Trainer, kill: Kill, spent: Spent = BEGAN, **m
 
 
 def timeless(log: list[EpochLog]) -> list[dict[str, Any]]:
-    times = ("train_seconds", "eval_seconds", "images_per_second")
+    times = ("train_seconds", "eval_seconds", "images_per_second", "other_cores")
     return [{key: value for key, value in asdict(one).items() if key not in times} for one in log]
 
 

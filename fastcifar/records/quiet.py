@@ -1,0 +1,22 @@
+"""Whether a record's runs had the machine to themselves."""
+
+import math
+
+from fastcifar.records.record import Record
+
+BUSY_CORES = 0.1  # of other programs: fewer is what an idle machine's own services take
+
+
+def other_cores(record: Record) -> float | None:
+    """CPU cores that other programs kept busy during training, a mean over its seconds; None where no epoch says."""
+    known = [epoch for run in record.runs for epoch in run.epochs if epoch.other_cores is not None]
+    if not known:
+        return None
+    spent = math.fsum((epoch.other_cores or 0.0) * epoch.train_seconds for epoch in known)
+    return spent / math.fsum(epoch.train_seconds for epoch in known)
+
+
+def beside(record: Record) -> str:
+    """In words, that other programs ran beside the runs; empty where they did not, or where that is not known."""
+    cores = other_cores(record) or 0.0
+    return f"beside other work ({cores:.1f} cores)" if cores >= BUSY_CORES else ""
