@@ -1,7 +1,8 @@
 """`python -m benchmarks`: run every benchmark in full and keep what it measured under benchmarks/results/.
 
 `python -m benchmarks gpu` is the suite for a machine with a GPU: see benchmarks/gpu.py; `kills` and `soak` try what
-becomes of runs that are killed: see benchmarks/kills.py; `checkpoints` measures what keeping a run's state costs.
+becomes of runs that are killed: see benchmarks/kills.py; `checkpoints` measures what keeping a run's state costs;
+`search` looks for better recipes: see benchmarks/searching.py.
 """
 
 import sys
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import checkpoints, gpu, kills
+from benchmarks import checkpoints, gpu, kills, searching
 from benchmarks.machine import RESULTS, machine
 from fastcifar.bench.environment import environment
 from fastcifar.commands import main
@@ -44,7 +45,13 @@ def suite(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """The command line. Returns the exit code."""
-    others = {"gpu": gpu.suite, "kills": kills.kills_suite, "soak": kills.soak_suite, "checkpoints": checkpoints.suite}
+    others = {
+        "gpu": gpu.suite,
+        "kills": kills.kills_suite,
+        "soak": kills.soak_suite,
+        "checkpoints": checkpoints.suite,
+        "search": searching.suite,
+    }
     if not arguments or arguments[0] not in others:
         return suite(arguments)
     try:

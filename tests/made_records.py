@@ -72,6 +72,7 @@ def record(
 ) -> Record:
     """A record of runs with these test accuracies after each epoch."""
     recipe = recipe or replace(Recipe(), epochs=len(accuracies[0]), schedule=replace(Recipe().schedule, peak_epoch=1))
+    images = Images(train=50_000 - (recipe.validation or 0), test=recipe.validation or 10_000)
     return make_record(
         program="fastcifar 0.1.0",
         name=name,
@@ -81,9 +82,9 @@ def record(
         execution=Execution(
             device="cuda" if environment.get("gpu") else "cpu", loader="dali", precision="float32", compile="off"
         ),
-        images=Images(train=50_000, test=10_000),
+        images=images,
         environment={**ENVIRONMENT, **environment},
-        runs=[run(recipe.seed + number, values, seconds) for number, values in enumerate(accuracies)],
+        runs=[run(recipe.seed + number, one, seconds, images.train) for number, one in enumerate(accuracies)],
         sources=sources,
         work=work,
     )

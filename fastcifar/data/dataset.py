@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcifar.errors import InputError, short
-from fastcifar.recipe import DATASETS, Augmentation
+from fastcifar.recipe import DATASETS, Augmentation, Recipe
 
 Channels: TypeAlias = tuple[float, float, float]
 
@@ -36,6 +36,8 @@ class Dataset:
     test_labels: NDArray[np.int64]
     mean: Channels = MEAN
     std: Channels = STD
+    held_out: bool = False
+    """The test images are training images that are not trained on."""
 
     @cached_property
     def sha256(self) -> str:
@@ -100,6 +102,24 @@ class Dataset:
             std=_channels("std", std, 0),
         )
 
+    def selected(self, recipe: Recipe) -> Self:
+        """What `recipe` trains and tests on: see its validation, limit_train and limit_test. Raises `InputError`."""
+        held_out = self if recipe.validation is None else self.validating(recipe.validation)
+        return held_out.limited(recipe.limit_train, recipe.limit_test)
+
+    def validating(self, number: int) -> Self:
+        """The last `number` training images in place of the test images. Raises `InputError` where none are left."""
+        if not 0 < number < len(self.train_images):
+            raise InputError(f"validation: {number:,} of the {len(self.train_images):,} training images of {self.name}")
+        return replace(
+            self,
+            train_images=self.train_images[:-number],
+            train_labels=self.train_labels[:-number],
+            test_images=self.train_images[-number:],
+            test_labels=self.train_labels[-number:],
+            held_out=True,
+        )
+
     def limited(self, train: int | None = None, test: int | None = None) -> Self:
         """The first `train` training and `test` test images; None keeps all. Raises `InputError` past the end."""
         for flag, limit, images in (
@@ -118,7 +138,8 @@ class Dataset:
 
     def describe(self) -> str:
         """One line: the name, the numbers of images and the source; synthetic images are said to be so."""
-        sizes = f"{len(self.train_images):,} training and {len(self.test_images):,} test images"
+        sizes = f"{len(self.train_images):,} training and {len(self.test_images):,} "
+        sizes += "held-out training images to test on" if self.held_out else "test images"
         return f"{self.name}, {sizes} ({self.source})"
 
 

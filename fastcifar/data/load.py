@@ -20,14 +20,17 @@ def load_dataset(recipe: Recipe, folder: Path | None = None) -> Dataset:
     Raises `InputError` where they are not to be had, or are not those whose sha256 the recipe has.
     """
     if recipe.dataset == "synthetic":
-        dataset = synthetic(limit_train=recipe.limit_train, limit_test=recipe.limit_test)
+        if recipe.validation:
+            dataset = synthetic()
+        else:
+            dataset = synthetic(limit_train=recipe.limit_train, limit_test=recipe.limit_test)
     elif recipe.dataset == "cifar10":
         dataset = load_cifar10(folder)
     elif recipe.dataset == "cifar100":
         dataset = load_cifar100(folder)
     else:
         dataset = load_folder(_place(recipe.dataset, folder), None if folder is None else Path(recipe.dataset).name)
-    dataset = dataset.limited(recipe.limit_train, recipe.limit_test)
+    dataset = dataset.selected(recipe)
     if recipe.dataset_sha256 not in (None, dataset.sha256):
         raise InputError(
             f"dataset: {dataset.name} here ({dataset.source}) has other images than the recipe's (their sha256 is "

@@ -51,7 +51,8 @@ class CudaScript(Peer):
         """Why it cannot run here."""
         if job.device != "cuda":
             return f"it needs CUDA, and the device is {job.device}"
-        if job.data is None or job.recipe.limit_train or job.recipe.limit_test:
+        recipe = job.recipe
+        if job.data is None or recipe.limit_train or recipe.limit_test or recipe.validation:
             return "it trains and tests on all of CIFAR-10, which this recipe does not"
         return None
 

@@ -90,6 +90,8 @@ class Recipe:
     """Train on the first N training images only."""
     limit_test: Annotated[int, Field(ge=1)] | None = None
     """Test on the first N test images only."""
+    validation: Annotated[int, Field(ge=1)] | None = None
+    """Leave the last N training images out and test on them in place of the test images, as a search should."""
     model: tyro.conf.AvoidSubcommands[Model] = field(default_factory=Resnet)
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: tyro.conf.AvoidSubcommands[Optimizer] = field(default_factory=Adam)

@@ -18,6 +18,15 @@ _FIELDS: dict[str, Any] = {
 _AUGMENTATION = {"brightness": 0.0, "contrast": 0.0, "own": None, "own_sha256": None}
 
 
+# Since version 5 of records: every run was tested on test images.
+_FIELDS_5: dict[str, Any] = {"validation": None}
+
+
+def with_validation(values: Any) -> Any:
+    """A recipe's JSON of version 4 of records in version 5; as in `with_kinds`, what is none is passed on."""
+    return {**_FIELDS_5, **values} if isinstance(values, dict) else values
+
+
 def with_kinds(values: Any) -> Any:
     """A recipe's JSON from before its networks and optimizers had names, with what has come since.
 

@@ -139,13 +139,13 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
         refuse("target", f"{record.target} is not the recipe's {recipe.target}")
     if record.evaluation is not None:
         refuse("evaluation", "is said by the recipe")
-    whole = recipe.limit_train is None and recipe.limit_test is None
+    whole = recipe.limit_train is None and recipe.limit_test is None and recipe.validation is None
     if whole and recipe.dataset == "cifar10" and recipe.dataset_sha256 not in (None, CIFAR10_SHA256):
         refuse("recipe.dataset_sha256", f"is not CIFAR-10's, which is {CIFAR10_SHA256}")
     if recipe.dataset in ("cifar10", "cifar100"):
-        train = recipe.limit_train or 50_000
+        train = recipe.limit_train or 50_000 - (recipe.validation or 0)
         train -= train % recipe.batch_size_of(0) if recipe.drop_last else 0
-        for field, expected in {"train": train, "test": recipe.limit_test or 10_000}.items():
+        for field, expected in {"train": train, "test": recipe.limit_test or recipe.validation or 10_000}.items():
             if (number := getattr(record.images, field)) != expected:
                 refuse(f"images.{field}", f"{number:,} images; by the recipe it is {expected:,}")
     for number, run in enumerate(record.runs):

@@ -195,6 +195,8 @@ def _data(record: Record) -> str:
         # Who leaves out an epoch's last, short batch still has the whole of the data.
         if images.test == 10_000 and (recipe is None or recipe.limit_train is None):
             whole = whole or 49_000 <= images.train <= 50_000
+    if recipe and recipe.validation:
+        return f"{name} ({images.train:,} training images, {images.test:,} more to test on)"
     return name if whole else f"{name} ({images.train:,} + {images.test:,} images)"
 
 

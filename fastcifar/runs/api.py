@@ -294,7 +294,7 @@ def _images(recipe: Recipe, data: str | Path | None, dataset: Dataset | None) ->
     """`dataset`, or else the recipe's; as many images as the recipe asks for."""
     if dataset is None:
         return load_dataset(recipe, None if data is None else Path(data))
-    return dataset.limited(recipe.limit_train, recipe.limit_test)
+    return dataset.selected(recipe)
 
 
 def _asked(

@@ -264,3 +264,20 @@ def test_the_test_images_in_batches(name: str) -> None:
 def test_a_split_that_there_is_not() -> None:
     with pytest.raises(InputError, match="split val: train or test"):
         loader("fused", IMAGES, batch_size=4, device="cpu", split="val")  # type: ignore[arg-type]
+
+
+def test_held_out_images_are_the_last_of_training() -> None:
+    held_out = IMAGES.validating(5)
+    np.testing.assert_array_equal(held_out.train_images, IMAGES.train_images[:15])
+    np.testing.assert_array_equal(held_out.test_images, IMAGES.train_images[15:])
+    np.testing.assert_array_equal(held_out.train_labels, IMAGES.train_labels[:15])
+    np.testing.assert_array_equal(held_out.test_labels, IMAGES.train_labels[15:])
+    assert "5 held-out training images to test on" in held_out.describe()
+    recipe = Recipe(validation=5, limit_train=12, limit_test=3)
+    limited = IMAGES.selected(recipe)
+    np.testing.assert_array_equal(limited.train_images, IMAGES.train_images[:12])
+    np.testing.assert_array_equal(limited.test_images, IMAGES.train_images[15:18])
+    with pytest.raises(InputError, match="validation: 20 of the 20 training images of synthetic"):
+        IMAGES.validating(20)
+    with pytest.raises(InputError, match="limit_train: 16 images asked for, synthetic has 15"):
+        IMAGES.selected(Recipe(validation=5, limit_train=16))

@@ -81,6 +81,14 @@ def test_data_sets_of_one_name_are_ranked_together_only_if_they_are_one(tmp_path
     assert data("synthetic", "1" * 64) == "synthetic"
 
 
+def test_what_was_tested_on_held_out_training_images_stands_apart(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, schedule=Schedule(peak_epoch=1), dataset_sha256="1" * 64, validation=5_000)
+    entry = read_entry(keep(tmp_path, "one", record(((0.5, 0.91), (0.6, 0.92)), recipe=recipe)))
+    assert (entry.division, entry.data) == ("open", "CIFAR-10 (45,000 training images, 5,000 more to test on)")
+    whole = read_entry(keep(tmp_path, "whole", record()))
+    assert len(groups([entry, whole])) == 2
+
+
 def test_what_is_tested_is_said(tmp_path: Path) -> None:
     def said(recipe: Recipe | None, evaluation: str | None = None) -> str:
         found = record(recipe=recipe)

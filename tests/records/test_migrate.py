@@ -205,3 +205,26 @@ def test_before_the_fourth_version_no_run_was_interrupted(tmp_path: Path) -> Non
     assert found.summary == record().summary
     for junk in ([3], {}, 3):
         migrated({**old, "runs": junk, "execution": junk})  # refused later, by name
+
+
+def fourth_version() -> dict[str, Any]:
+    """The made-up record as version 4 had it."""
+    values = json.loads(to_json(record()))
+    for run in values["runs"]:
+        for epoch in run["epochs"]:
+            del epoch["other_cores"]
+    recipe = {key: one for key, one in values["recipe"].items() if key != "validation"}
+    return {**values, "schema_version": 4, "recipe": recipe, "recipe_hash": recipe_hash(recipe)}
+
+
+def test_before_the_fifth_version_test_images_were_tested_on_and_nobody_looked_beside(tmp_path: Path) -> None:
+    old = fourth_version()
+    before = copy.deepcopy(old)
+    new = migrated(old)
+    assert old == before
+    assert new["recipe"]["validation"] is None
+    assert all(epoch["other_cores"] is None for run in new["runs"] for epoch in run["epochs"])
+    found = read(tmp_path, old)
+    assert (found.recipe, found.summary) == (record().recipe, record().summary)
+    for junk in ([3], {}, 3, [{"epochs": 3}], [{"epochs": [3]}]):
+        migrated({**old, "runs": junk, "recipe": junk})  # refused later, by name

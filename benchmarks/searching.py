@@ -1,0 +1,233 @@
+"""`python -m benchmarks search FILE.toml`: a question about a recipe, asked of held-out training images.
+
+FILE.toml says what is asked: `recipe` (a name, or a file beside it), `[set]`, changes to it as in a recipe file,
+`[fields]`, what is varied by dotted names (a list of choices; or `low`, `high` and, if need be, `log` or `step`),
+`validation` (how many of the last training images to test on), `seeds`, `trials`, `sampler` ("grid", or "tpe" seeded by
+`sampler_seed`), and `points_per_doubling`: how many points of accuracy twice the work has to bring.
+
+The study is Optuna's, in FILE.db: given again, the command goes on; given twice at once (each with OMP_NUM_THREADS=1,
+say), both work on it. A trial that is behind the median of the others after some of its seeds is not trained on the
+rest. The trials are printed as a table for benchmarks/search/*.md. The winner is to be measured on the test images
+once, by `fastcifar bench accuracy`, with seeds that no trial saw.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import time
+import tomllib
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fastcifar.bench.flops import work_of
+from fastcifar.data.load import load_dataset
+from fastcifar.errors import InputError, RunError, complaint
+from fastcifar.execution import Execution, resolve
+from fastcifar.own import sealed
+from fastcifar.recipe import Recipe, merged
+from fastcifar.recipe.files import load_recipe
+from fastcifar.training.trainer import Trainer
+
+HEARTBEAT_SECONDS = 60  # a trial whose process has not been heard of for two of these is begun again by another
+
+
+class Range(BaseModel):
+    """Numbers between two, whole ones where both are."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: int | float | None = None
+
+
+class Question(BaseModel):
+    """What a file asks: see this module."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    recipe: str
+    set: dict[str, Any] = {}
+    fields: Annotated[dict[str, list[Any] | Range], Field(min_length=1)]
+    validation: Annotated[int, Field(ge=1)] = 5000
+    seeds: Annotated[list[int], Field(min_length=1)] = [1000, 1001]
+    trials: Annotated[int, Field(ge=1)] = 20
+    sampler: Literal["tpe", "grid"] = "tpe"
+    sampler_seed: int = 0
+    points_per_doubling: float = 0.0
+
+
+def read_question(path: Path) -> tuple[Question, Recipe]:
+    """The question in a file, and the recipe it is about. Raises `InputError`, one line."""
+    try:
+        asked = Question.model_validate(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {complaint(error)}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from error
+    if asked.sampler == "grid" and not all(isinstance(one, list) for one in asked.fields.values()):
+        raise InputError(f"{path}: sampler: a grid is of choices, and a field has a range")
+    beside = path.parent / asked.recipe
+    base = load_recipe(str(beside if beside.suffix == ".toml" else asked.recipe))
+    recipe = merged(base, {**asked.set, "validation": asked.validation}, f"{path}: set.")
+    for name, values in asked.fields.items():  # a name that is none is told now, and not after hours
+        first = values[0] if isinstance(values, list) else values.low
+        varied(recipe, {name: first}, f"{path}: fields.")
+    return asked, recipe
+
+
+def varied(recipe: Recipe, values: dict[str, Any], prefix: str = "") -> Recipe:
+    """`recipe` with fields changed by their dotted names. Raises `InputError`."""
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        *tables, field = name.split(".")
+        place = changes
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[field] = value
+    return merged(recipe, changes, prefix)
+
+
+def drawn(trial: Trial, fields: dict[str, list[Any] | Range]) -> dict[str, Any]:
+    """What `trial` tries; Optuna keeps choices as JSON, since one may be a list."""
+    found: dict[str, Any] = {}
+    for name, one in fields.items():
+        if isinstance(one, list):
+            found[name] = json.loads(str(trial.suggest_categorical(name, [json.dumps(value) for value in one])))
+        elif isinstance(one.low, int) and isinstance(one.high, int):
+            found[name] = trial.suggest_int(name, one.low, one.high, log=one.log, step=int(one.step or 1))
+        else:
+            found[name] = trial.suggest_float(name, one.low, one.high, log=one.log, step=one.step)
+    return found
+
+
+def attempt(trial: Trial, asked: Question, base: Recipe, execution: Execution) -> float:
+    """Train with each seed, and give the mean accuracy in points, less what the work is to bring."""
+    try:
+        recipe, own = sealed(varied(base, drawn(trial, asked.fields)))
+    except InputError as error:
+        trial.set_user_attr("said", str(error))
+        raise optuna.TrialPruned from error
+    dataset = load_dataset(recipe)
+    device = torch.device(execution.device)
+    by_epoch, _ = work_of(recipe, classes=len(dataset.classes), own=own, device=device)
+    petaflops = len(dataset.train_images) * sum(by_epoch) / 1e15
+    trial.set_user_attr("petaflops", petaflops)
+    accuracies: list[float] = []
+    seconds = 0.0
+    trainer = None
+    for number, seed in enumerate(asked.seeds):
+        seeded = replace(recipe, seed=seed)
+        if trainer is None:
+            trainer = Trainer(seeded, dataset, execution, own)
+        else:
+            trainer.restart(seeded)
+        try:
+            result = trainer.run()
+        except RunError as error:
+            trial.set_user_attr("said", str(error))
+            raise optuna.TrialPruned from error
+        accuracies.append(result.final_accuracy)
+        seconds += result.train_seconds
+        trial.set_user_attr("accuracies", accuracies)
+        trial.set_user_attr("train_seconds", seconds / len(accuracies))
+        found = worth(accuracies, petaflops, asked.points_per_doubling)
+        trial.report(found, number)
+        if number + 1 < len(asked.seeds) and trial.should_prune():
+            raise optuna.TrialPruned
+    return found
+
+
+def worth(accuracies: Sequence[float], petaflops: float, points_per_doubling: float) -> float:
+    """Mean accuracy in points, less `points_per_doubling` for each doubling of the work."""
+    return 100 * statistics.fmean(accuracies) - points_per_doubling * math.log2(petaflops)
+
+
+def table(trials: Sequence[FrozenTrial], asked: Question) -> str:
+    """The trials in Markdown, the best first. Those in bold no other beats with as little work."""
+    names = list(asked.fields)
+    rows = []
+    for one in trials:
+        accuracies, petaflops = one.user_attrs.get("accuracies"), one.user_attrs.get("petaflops")
+        values = [str(one.params.get(name, "")).strip('"') for name in names]
+        if not accuracies:
+            rows.append((-math.inf, math.inf, values, one.user_attrs.get("said", one.state.name.lower()), "", "", ""))
+            continue
+        said = f"{100 * statistics.fmean(accuracies):.2f} ({', '.join(f'{100 * each:.2f}' for each in accuracies)})"
+        score = worth(accuracies, petaflops, asked.points_per_doubling)
+        more = f"{petaflops:.3g}", f"{one.user_attrs['train_seconds']:.0f}", f"{score:.2f}"
+        rows.append((statistics.fmean(accuracies), petaflops, values, said, *more))
+    lines = [
+        f"| {' | '.join(names)} | accuracy (by seed), % | petaFLOPs | train_seconds | worth |",
+        f"|{' --- |' * (len(names) + 4)}",
+    ]
+    for accuracy, petaflops, values, said, *more in sorted(rows, key=lambda row: (-row[0], row[1])):
+        beaten = any(
+            other[0] >= accuracy and other[1] <= petaflops and other[:2] != (accuracy, petaflops) for other in rows
+        )
+        bold = "" if beaten or accuracy == -math.inf else "**"
+        lines.append(f"| {' | '.join(values)} | {bold}{said}{bold} | {' | '.join(more)} |")
+    return "\n".join(lines)
+
+
+def suite(arguments: Sequence[str]) -> int:
+    """`python -m benchmarks search`. Raises `InputError`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks search", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("file", type=Path, metavar="FILE.toml")
+    parser.add_argument("--trials", type=int, metavar="N", help="in place of the file's; 0 prints what there is")
+    parser.add_argument("--minutes", type=float, metavar="N", help="begin no trial after so many")
+    parser.add_argument("--study", type=Path, metavar="FILE.db", help="default beside the file")
+    given = parser.parse_args(arguments)
+    asked, recipe = read_question(given.file)
+    wanted = asked.trials if given.trials is None else given.trials
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    choices = {name: [json.dumps(one) for one in values] for name, values in asked.fields.items() if values}
+    combinations = list(itertools.product(*choices.values())) if asked.sampler == "grid" else []
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are one
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{(given.study or given.file.with_suffix('.db')).absolute()}",
+        engine_kwargs={"connect_args": {"timeout": 60}},
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+    )
+    study = optuna.create_study(
+        storage=storage,
+        study_name=given.file.stem,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.GridSampler(choices, seed=asked.sampler_seed)
+        if asked.sampler == "grid"
+        else optuna.samplers.TPESampler(seed=asked.sampler_seed, multivariate=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+    )
+    execution, notes = resolve(Execution())
+    print(*notes, f"{given.file}: {asked.recipe}, seeds {asked.seeds}, {asdict(execution)}", sep="\n", flush=True)
+    began = time.monotonic()
+    while _over(study) < (min(wanted, len(combinations)) if combinations else wanted):
+        if given.minutes is not None and time.monotonic() - began > 60 * given.minutes:
+            break
+        study.optimize(lambda trial: attempt(trial, asked, recipe, execution), n_trials=1, callbacks=[_say])
+    print(table(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)), asked))
+    return 0
+
+
+def _over(study: optuna.Study) -> int:
+    """Trials that are finished or under way, here or in another process."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)))
+
+
+def _say(study: optuna.Study, trial: FrozenTrial) -> None:
+    found = trial.user_attrs
+    accuracies = ", ".join(f"{one:.2%}" for one in found.get("accuracies", [])) or found.get("said", "")
+    print(f"trial {trial.number}, {trial.state.name.lower()}: {trial.params}: {accuracies}", flush=True)

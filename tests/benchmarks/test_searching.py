@@ -1,0 +1,84 @@
+"""`python -m benchmarks search`: a study that goes on, what it tries, and the table of it."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from benchmarks.__main__ import run
+from benchmarks.searching import read_question, varied, worth
+from fastcifar.errors import InputError
+from fastcifar.recipe import Recipe, Speednet
+
+TOY = """
+recipe = "laptop"
+validation = 100
+seeds = [1000]
+trials = 2
+sampler = "grid"
+[set]
+dataset = "synthetic"
+limit_train = 256
+epochs = 1
+model.width = 4
+[fields]
+label_smoothing = [0.0, 0.2]
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    file = tmp_path / "toy.toml"
+    file.write_text(TOY)
+    return file
+
+
+def test_a_study_is_asked_and_goes_on(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", str(toy), "--trials", "1"]) == 0
+    assert "| label_smoothing | accuracy (by seed), % | petaFLOPs | train_seconds | worth |" in capsys.readouterr().out
+    assert run(["search", str(toy)]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 0.")]
+    assert sorted(row.split(" | ")[0] for row in rows) == ["| 0.0", "| 0.2"]
+    assert any("**" in row for row in rows)
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{toy.with_suffix('.db')}")
+    assert [trial.number for trial in study.trials] == [0, 1]
+    (accuracy,) = study.trials[0].user_attrs["accuracies"]
+    assert accuracy in {number / 100 for number in range(101)}  # of the 100 images held out
+    assert study.trials[0].value == pytest.approx(100 * accuracy)
+
+
+def test_the_search_sees_no_test_image(toy: Path) -> None:
+    _, recipe = read_question(toy)
+    assert (recipe.validation, recipe.dataset, recipe.epochs) == (100, "synthetic", 1)
+
+
+def test_fields_by_dotted_names() -> None:
+    found = varied(Recipe(), {"model.name": "speednet", "model.widths": [8, 16], "epochs": 3})
+    assert isinstance(found.model, Speednet)
+    assert (found.model.widths, found.epochs) == ((8, 16), 3)
+
+
+def test_twice_the_work_has_to_bring_its_points() -> None:
+    assert worth([0.9], 1.0, 2.0) == pytest.approx(90)
+    assert worth([0.92], 2.0, 2.0) == pytest.approx(90)
+    assert worth([0.9, 0.92], 2.0, 0.0) == pytest.approx(91)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("label_smoothing = [", '"model.depth" = ['), "toy.toml: fields.model.depth: no such field in a recipe"),
+        (("epochs = 1", "epochs = 0"), "toy.toml: set.epochs: input should be greater"),
+        (("[0.0, 0.2]", "{ low = 0.0, high = 0.2 }"), "sampler: a grid is of choices"),
+        (("trials = 2", 'trials = "2"'), "toy.toml: trials: input should be a valid integer"),
+        (('recipe = "laptop"', 'recipe = "laptob"'), "perhaps you meant laptop"),
+        (("[set]", "[set"), "toy.toml: not a TOML file"),
+        (("seeds = [1000]", "seeds = []"), "toy.toml: seeds: list should have at least 1 item"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_one_line(toy: Path, change: tuple[str, str], complaint: str) -> None:
+    toy.write_text(TOY.replace(*change))
+    with pytest.raises(InputError, match=complaint) as error:
+        read_question(toy)
+    assert "\n" not in str(error.value)
+    assert not toy.with_suffix(".db").exists()
