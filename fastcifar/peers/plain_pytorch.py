@@ -117,11 +117,12 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
             sys.exit(f"the loss is {total_loss} in epoch {epoch}")
 
         clock = Clock(device)
-        test_loss, test_accuracy = evaluate(model, test_loader, device)
+        tested = recipe.tested_after(epoch)
+        test_loss, test_accuracy = evaluate(model, test_loader, device) if tested else (None, None)
         show(
             epoch=epoch,
             train_seconds=train_seconds,
-            eval_seconds=clock.seconds(),
+            eval_seconds=clock.seconds() if tested else 0.0,
             train_loss=total_loss / train_images,
             train_accuracy=correct / train_images,
             test_loss=test_loss,
@@ -130,7 +131,7 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
             images_per_second=train_images / train_seconds,
             wall_seconds=time.perf_counter() - begun,
         )
-        if recipe.stop_at_target and test_accuracy >= recipe.target:
+        if recipe.stop_at_target and (test_accuracy or 0) >= recipe.target:
             break
 
 

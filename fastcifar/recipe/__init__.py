@@ -107,6 +107,10 @@ class Recipe:
         """Side in pixels of the images trained on in epoch `epoch`, from 0."""
         return self.image_sizes[min(epoch, len(self.image_sizes) - 1)] if self.image_sizes else 32
 
+    def tested_after(self, epoch: int) -> bool:
+        """Whether the network is tested after epoch `epoch`, from 1."""
+        return not self.evaluation.epochs or epoch in (*self.evaluation.epochs, self.epochs)
+
     def with_rates(self, *, min_lr: float, max_lr: float) -> Self:
         """This recipe with other learning rates, those of a range test, say."""
         return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))

@@ -18,13 +18,16 @@ _FIELDS: dict[str, Any] = {
 _AUGMENTATION = {"brightness": 0.0, "contrast": 0.0, "own": None, "own_sha256": None}
 
 
-# Since version 5 of records: every run was tested on test images.
-_FIELDS_5: dict[str, Any] = {"validation": None}
+def with_tests(values: Any) -> Any:
+    """A recipe's JSON from before it said when and on what a network is tested: after every epoch, on test images.
 
-
-def with_validation(values: Any) -> Any:
-    """A recipe's JSON of version 4 of records in version 5; as in `with_kinds`, what is none is passed on."""
-    return {**_FIELDS_5, **values} if isinstance(values, dict) else values
+    It is of version 4 of records; as in `with_kinds`, what is none is passed on.
+    """
+    if not isinstance(values, dict):
+        return values
+    evaluation = values.get("evaluation")
+    tested = {"evaluation": {"epochs": [], **evaluation}} if isinstance(evaluation, dict) else {}
+    return {"validation": None, **values, **tested}
 
 
 def with_kinds(values: Any) -> Any:

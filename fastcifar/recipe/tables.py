@@ -266,7 +266,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a network is tested, after each epoch and at the end."""
+    """How a network is tested, and after which epochs."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -274,3 +274,5 @@ class Evaluation:
     """Mean answer over the mirrored image too; and over shifted ones (6 views), of all or of the least certain 25 %."""
     weights: Literal["average", "network"] = "average"
     """What is tested and kept: the average of the weights where there is one, or the network as it is."""
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=1000)] = ()
+    """After which epochs, counted from 1, and in any case after the last; none: after every one."""

@@ -68,9 +68,9 @@ def require_reached(record: Record, path: Path) -> None:
     if record.protocol == "first-crossing":
         for number, run in enumerate(record.runs):
             if first_crossing(run.epochs, record.target) is None:
-                best = max(epoch.test_accuracy for epoch in run.epochs)
                 raise InputError(
-                    f"{path}: runs.{number}: never reaches the target of {record.target:.2%}; its best is {best:.2%}"
+                    f"{path}: runs.{number}: never reaches the target of {record.target:.2%}; its best is "
+                    f"{run.best_accuracy:.2%}"
                 )
     mean = record.summary.final_accuracy.mean
     if mean < record.target:
@@ -153,7 +153,7 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
         if run.seed != seed:
             refuse(f"runs.{number}.seed", f"{run.seed}; the recipe's seeds go on from {recipe.seed}: {seed}")
         stopped = recipe.stop_at_target and first_crossing(run.epochs[:-1], recipe.target) is None
-        stopped = stopped and run.epochs[-1].test_accuracy >= recipe.target
+        stopped = stopped and run.final_accuracy >= recipe.target
         if len(run.epochs) != recipe.epochs and not (stopped and len(run.epochs) < recipe.epochs):
             refuse(f"runs.{number}.epochs", f"{len(run.epochs)} epochs; the recipe has {recipe.epochs}")
 
@@ -215,7 +215,10 @@ def _check_runs(record: Record, refuse: Any) -> None:
             line = f"{place}.epochs.{index}"
             if epoch.epoch != index + 1:
                 refuse(f"{line}.epoch", f"{epoch.epoch} stands where {index + 1} belongs")
-            right = epoch.test_accuracy * record.images.test
+            due = index + 1 == len(run.epochs) or record.recipe is None or record.recipe.tested_after(index + 1)
+            if (epoch.test_accuracy is not None) != due:
+                refuse(f"{line}.test_accuracy", f"{epoch.test_accuracy}; it is {'' if due else 'not '}tested then")
+            right = (epoch.test_accuracy or 0.0) * record.images.test
             if abs(right - round(right)) > 1e-3:
                 refuse(
                     f"{line}.test_accuracy",

@@ -53,7 +53,8 @@ def _tsv(run: Run) -> str:
     lines, seconds = ["epoch\thours\ttop1Accuracy"], 0.0
     for epoch in run.epochs:
         seconds += epoch.train_seconds
-        lines.append(f"{epoch.epoch}\t{seconds / 3600:.12g}\t{100 * epoch.test_accuracy:.6g}")
+        if epoch.test_accuracy is not None:
+            lines.append(f"{epoch.epoch}\t{seconds / 3600:.12g}\t{100 * epoch.test_accuracy:.6g}")
     return "\n".join(lines) + "\n"
 
 

@@ -57,12 +57,14 @@ class Entry:
         return ", ".join(filter(None, (self.recipe, beside(self.record))))
 
     def curve(self) -> list[tuple[float, float]]:
-        """Training seconds so far and test accuracy after each epoch, means over the runs (to the shortest run)."""
+        """Training seconds so far and test accuracy after each tested epoch, means over the runs (to the shortest)."""
         runs = [run.epochs for run in self.record.runs]
         points, seconds = [], 0.0
         for epochs in zip(*runs, strict=False):
             seconds += sum(epoch.train_seconds for epoch in epochs) / len(runs)
-            points.append((seconds, sum(epoch.test_accuracy for epoch in epochs) / len(runs)))
+            accuracies = [epoch.test_accuracy for epoch in epochs if epoch.test_accuracy is not None]
+            if len(accuracies) == len(runs):
+                points.append((seconds, sum(accuracies) / len(runs)))
         return points
 
 

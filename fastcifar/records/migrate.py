@@ -9,7 +9,7 @@ of the recipe as it stands in the file.
 from collections.abc import Callable
 from typing import Any
 
-from fastcifar.recipe.migrate import with_kinds, with_validation
+from fastcifar.recipe.migrate import with_kinds, with_tests
 from fastcifar.records.record import SCHEMA_VERSION
 
 
@@ -47,7 +47,7 @@ def _uninterrupted(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _other_programs(values: dict[str, Any]) -> dict[str, Any]:
-    """4 -> 5: nobody looked at what other programs had of the CPU, and test images alone were tested on."""
+    """4 -> 5: nobody looked at what other programs had of the CPU, and all runs were tested alike."""
 
     def unknown(run: Any) -> Any:
         epochs = run.get("epochs") if isinstance(run, dict) else None
@@ -57,7 +57,7 @@ def _other_programs(values: dict[str, Any]) -> dict[str, Any]:
 
     if isinstance(runs := values.get("runs"), list):
         values = {**values, "runs": [unknown(run) for run in runs]}
-    return {**values, "recipe": with_validation(values.get("recipe"))}
+    return {**values, "recipe": with_tests(values.get("recipe"))}
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {

@@ -18,19 +18,20 @@ MANY_RUNS = 10_000
 
 
 class EpochTimes(Protocol):
-    """What of an epoch's log the protocols look at: seconds, and accuracy from 0 to 1."""
+    """What of an epoch's log the protocols look at: seconds, and accuracy (0 to 1), None where not tested."""
 
     @property
     def train_seconds(self) -> float: ...
     @property
     def eval_seconds(self) -> float | None: ...
     @property
-    def test_accuracy(self) -> float: ...
+    def test_accuracy(self) -> float | None: ...
 
 
 def epochs_to(target: float, epochs: Sequence[EpochTimes]) -> int | None:
-    """How many epochs there are up to the first whose test accuracy is at least `target`; None if none is."""
-    return next((number for number, epoch in enumerate(epochs, 1) if epoch.test_accuracy >= target), None)
+    """How many epochs there are up to the first tested one at `target` or above; None if there is none."""
+    tested = ((number, epoch.test_accuracy) for number, epoch in enumerate(epochs, 1))
+    return next((number for number, accuracy in tested if accuracy is not None and accuracy >= target), None)
 
 
 def first_crossing(epochs: Sequence[EpochTimes], target: float) -> float | None:

@@ -60,7 +60,7 @@ class Epoch(_Strict):
     train_loss: Finite | None = None
     train_accuracy: Accuracy | None = None
     test_loss: Finite | None = None
-    test_accuracy: Accuracy
+    test_accuracy: Accuracy | None = None
     learning_rate: Seconds | None = None
     images_per_second: Positive
     other_cores: NonNegative | None = None
@@ -81,6 +81,16 @@ class Run(_Strict):
     interruptions: Annotated[int, Field(ge=0)] = 0
     lost_seconds: Seconds = 0.0
     epochs: Annotated[list[Epoch], Field(min_length=1, max_length=100_000)]
+
+    @property
+    def final_accuracy(self) -> float:
+        """Of the last epoch, which is always tested; 0 in a record that says nothing of it, and is refused."""
+        return self.epochs[-1].test_accuracy or 0.0
+
+    @property
+    def best_accuracy(self) -> float:
+        """The highest of a tested epoch."""
+        return max(epoch.test_accuracy or 0.0 for epoch in self.epochs)
 
 
 class Interval(_Strict):
@@ -208,7 +218,7 @@ def summarise(
     times = [
         first_crossing(run.epochs, target) if protocol == "first-crossing" else fixed_budget(run.epochs) for run in runs
     ]
-    accuracies = [run.epochs[-1].test_accuracy for run in runs]
+    accuracies = [run.final_accuracy for run in runs]
     rates = [images * len(run.epochs) / math.fsum(epoch.train_seconds for epoch in run.epochs) for run in runs]
     known = [time for time in times if time is not None]
     timed = len(known) == len(runs)

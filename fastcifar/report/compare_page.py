@@ -51,18 +51,25 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
 def _pictures(compared: Sequence[Compared]) -> list[Picture]:
     letters = [one.letter for one in compared]
 
-    def picture(name: str, what: str, unit: str, value: Callable[[EpochLog], float], *, timed: bool = False) -> Picture:
-        places = [
-            list(accumulate(epoch.train_seconds for epoch in one.log)) if timed else [epoch.epoch for epoch in one.log]
-            for one in compared
-        ]
-        values = [[value(epoch) for epoch in one.log] for one in compared]
+    def picture(
+        name: str, what: str, unit: str, value: Callable[[EpochLog], float | None], *, timed: bool = False
+    ) -> Picture:
+        places: list[list[float]] = []
+        values: list[list[float]] = []
+        for one in compared:
+            spent = accumulate(epoch.train_seconds for epoch in one.log)
+            points = [(at if timed else epoch.epoch, value(epoch)) for at, epoch in zip(spent, one.log, strict=True)]
+            places.append([at for at, found in points if found is not None])
+            values.append([found for _, found in points if found is not None])
         figure = charts.compared(letters, places, values, "training, s" if timed else "epoch", unit)
         by = "seconds of training" if timed else "epoch"
         alt = f"Line chart of the {what} by {by}, a line for each of the runs {', '.join(letters)}."
         return Picture(name, figure, alt, f"{what.capitalize()} by {by}.")
 
-    tested, accuracy = "test accuracy, %", lambda one: 100 * one.test_accuracy
+    def accuracy(one: EpochLog) -> float | None:
+        return None if one.test_accuracy is None else 100 * one.test_accuracy
+
+    tested = "test accuracy, %"
     return [
         picture("test-accuracy", "test accuracy", tested, accuracy),
         picture("test-accuracy-by-seconds", "test accuracy", tested, accuracy, timed=True),

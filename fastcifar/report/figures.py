@@ -21,14 +21,15 @@ def curves(recipe: Recipe, log: Sequence[EpochLog]) -> dict[str, Picture]:
 def loss(recipe: Recipe, log: Sequence[EpochLog]) -> Picture:
     """Training and test loss by epoch."""
     figure, axis = new_figure(2.35)
-    _train_and_test(axis, log, [one.train_loss for one in log], [one.test_loss for one in log])
+    tests = [one.test_loss for one in log if one.test_loss is not None]
+    _train_and_test(axis, log, [one.train_loss for one in log], tests)
     axis.set(ylabel="cross-entropy", ylim=(0, None))
     first, last, smoothing = log[0], log[-1], recipe.label_smoothing
     return Picture(
         "loss",
         figure,
         f"Line chart of the loss by epoch: training from {first.train_loss:.3f} to {last.train_loss:.3f}, test "
-        f"from {first.test_loss:.3f} to {last.test_loss:.3f}.",
+        f"from {tests[0]:.3f} to {tests[-1]:.3f}.",
         "Loss by epoch; in training a running mean over the epoch"
         + (f", with label smoothing {smoothing:g}, which the test loss is without." if smoothing else "."),
     )
@@ -38,7 +39,8 @@ def loss(recipe: Recipe, log: Sequence[EpochLog]) -> Picture:
 def accuracy(recipe: Recipe, log: Sequence[EpochLog]) -> Picture:
     """Training and test accuracy by epoch, in per cent, and the target as a line."""
     figure, axis = new_figure(2.35)
-    train, test = [100 * one.train_accuracy for one in log], [100 * one.test_accuracy for one in log]
+    train = [100 * one.train_accuracy for one in log]
+    test = [100 * one.test_accuracy for one in log if one.test_accuracy is not None]
     target = 100 * recipe.target
     axis.axhline(target, color=QUIET, linewidth=0.9, linestyle=":", label=f"target {target:g} %")
     _train_and_test(axis, log, train, test)
@@ -48,7 +50,7 @@ def accuracy(recipe: Recipe, log: Sequence[EpochLog]) -> Picture:
         "accuracy",
         figure,
         f"Line chart of the accuracy by epoch: training from {percent(first.train_accuracy)} to "
-        f"{percent(last.train_accuracy)}, test from {percent(first.test_accuracy)} to {percent(last.test_accuracy)}.",
+        f"{percent(last.train_accuracy)}, test from {test[0]:.2f} % to {test[-1]:.2f} %.",
         "Accuracy by epoch; in training on transformed images, while the weights change.",
     )
 
@@ -91,6 +93,6 @@ def throughput(log: Sequence[EpochLog]) -> Picture:
 def _train_and_test(axis: Axes, log: Sequence[EpochLog], train: Sequence[float], test: Sequence[float]) -> None:
     epochs = [one.epoch for one in log]
     line(axis, epochs, train, SERIES[1], label="train", linestyle="--", marker="s")
-    line(axis, epochs, test, SERIES[0], label="test")
+    line(axis, [one.epoch for one in log if one.test_loss is not None], test, SERIES[0], label="test")
     axis.set_xlabel("epoch")
     axis.legend()

@@ -16,16 +16,21 @@ from fastcifar.records.protocol import first_crossing
 from fastcifar.records.record import Run
 from fastcifar.report.console import PLAIN_LINE_SECONDS, Console, duration
 from fastcifar.report.tables import print_lr, reached
-from fastcifar.report.text import network_name
+from fastcifar.report.text import network_name, number
 from fastcifar.runs.api import RunObserver, Start
 from fastcifar.training.log import EpochLog
 from fastcifar.training.trainer import Trainer
 
 _HEADING = "epoch  train s  test s    loss     acc  test loss  test acc        lr    img/s"
 _ROW = (
-    "{epoch:5}  {train_seconds:7.2f}  {eval_seconds:6.2f}  {train_loss:6.4f}  {train_accuracy:6.2%}  {test_loss:9.4f}"
-    "  {test_accuracy:8.2%}  {learning_rate:8.3g}  {images_per_second:7,.0f}"
+    "{epoch:5}  {train_seconds:7.2f}  {eval_seconds:6.2f}  {train_loss:6.4f}  {train_accuracy:6.2%}  {loss:>9}"
+    "  {accuracy:>8}  {learning_rate:8.3g}  {images_per_second:7,.0f}"
 )
+
+
+def _row(log: EpochLog) -> str:
+    loss, accuracy = number(log.test_loss, ".4f"), number(log.test_accuracy, ".2%")
+    return _ROW.format_map({**vars(log), "loss": loss, "accuracy": accuracy})
 
 
 class _Display:
@@ -142,14 +147,14 @@ class TrainingConsole(_Display, RunObserver):
     def _row(self, log: EpochLog) -> None:
         self._logs.append(log)
         if not self._live.is_started:
-            self._console.say(_ROW.format_map(vars(log)))
+            self._console.say(_row(log))
 
     def _picture(self) -> RenderableType:
         """The table of as many of the last epochs as the terminal has room for, above the bar; at the end, of all."""
         rows = [Text(_HEADING, "bold", no_wrap=True)]
         for log in self._logs[0 if self._over else -max(self._console.height - 4, 1) :]:
-            style = "green" if log.test_accuracy >= self._target else ""
-            rows.append(Text(_ROW.format_map(vars(log)), style, no_wrap=True))
+            style = "green" if (log.test_accuracy or 0) >= self._target else ""
+            rows.append(Text(_row(log), style, no_wrap=True))
         return Group(*rows, super()._picture())
 
 
@@ -186,7 +191,7 @@ class AccuracyConsole(_Display, Watcher):
     def end(self, number: int, run: Run) -> None:
         last, seconds = run.epochs[-1], first_crossing(run.epochs, self._target)
         self._console.say(
-            f"run {number + 1}/{self._runs}, seed {run.seed}: {last.test_accuracy:.2%} after epoch {last.epoch}; "
+            f"run {number + 1}/{self._runs}, seed {run.seed}: {run.final_accuracy:.2%} after epoch {last.epoch}; "
             f"{reached(self._target, seconds)}{_interrupted(run)}"
         )
         self._said = time.perf_counter()

@@ -55,7 +55,8 @@ def write_report(
     drawn = curves(recipe, log) | answers(found, dataset) | {"transforms": transforms(recipe, seen)}
     low, high = wilson(np.array([round(saved.final_accuracy * images[0])]), images)
     so_far = accumulate(one.train_seconds for one in log)
-    reached = ((one.epoch, spent) for one, spent in zip(log, so_far, strict=True) if one.test_accuracy >= recipe.target)
+    tested_at = ((one.epoch, spent, one.test_accuracy) for one, spent in zip(log, so_far, strict=True))
+    reached = ((epoch, spent) for epoch, spent, right in tested_at if right is not None and right >= recipe.target)
     environment = saved.run.get("environment")
     page = render(
         "run.html",

@@ -129,7 +129,7 @@ def print_accuracy(console: Console, record: Record) -> None:
     for run in record.runs:
         seconds = first_crossing(run.epochs, record.target) if crossing else fixed_budget(run.epochs)
         rate = record.images.train * len(run.epochs) / sum(epoch.train_seconds for epoch in run.epochs)
-        rows.append((f"seed {run.seed}", _seconds(seconds), f"{run.epochs[-1].test_accuracy:.2%}", f"{rate:,.0f}"))
+        rows.append((f"seed {run.seed}", _seconds(seconds), f"{run.final_accuracy:.2%}", f"{rate:,.0f}"))
     summary = record.summary
     accuracy, speed = _spread(summary.final_accuracy, ".2%"), _spread(summary.images_per_second, ",.0f")
     rows.append((f"mean of {summary.runs}", _spread(summary.seconds), accuracy, speed))
@@ -156,7 +156,7 @@ def _verdict(record: Record) -> str:
     said = f"mean final accuracy above {target}: p = {summary.p:.3g} (one-sided t-test, {P_LIMIT} needed)"
     if summary.reached:
         return f"{said}: the claim holds"
-    more = runs_to_settle([run.epochs[-1].test_accuracy for run in record.runs], record.target)
+    more = runs_to_settle([run.final_accuracy for run in record.runs], record.target)
     settle = "no number of runs like these would settle it" if more is None else f"{more} more runs like these would"
     return f"{said}: not settled; {settle}"
 

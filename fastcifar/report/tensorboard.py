@@ -81,7 +81,8 @@ class TensorBoard(RunObserver):
             ("seconds/test", log.eval_seconds),
             ("seconds/train", log.train_seconds),
         ):
-            self._writer.add_scalar(name, value, log.epoch)
+            if value is not None:
+                self._writer.add_scalar(name, value, log.epoch)
         self._writer.flush()
 
     def finish(self, trained: Trained) -> None:

@@ -10,7 +10,8 @@ from pydantic import ConfigDict
 class EpochLog:
     """One epoch: what it took and what it reached. Accuracies are 0 to 1; the loss and accuracy in training are
     running figures over the epoch; the learning rate is that of its last step; `other_cores` is how many of the CPU's
-    cores other programs kept busy during training, a mean, None in logs of before that was looked at."""
+    cores other programs kept busy during training, a mean, None in logs of before that was looked at. After an epoch
+    that is not tested `eval_seconds` is 0 and what the test says None."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -19,8 +20,8 @@ class EpochLog:
     eval_seconds: float
     train_loss: float
     train_accuracy: float
-    test_loss: float
-    test_accuracy: float
+    test_loss: float | None
+    test_accuracy: float | None
     learning_rate: float
     images_per_second: float
     other_cores: float | None = None

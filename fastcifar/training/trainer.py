@@ -169,9 +169,10 @@ class Trainer:
             for observer in observers:
                 observer.epoch(self.state.log[-1])
         log, reached = self.state.log, self._reached
+        tested = [one.test_accuracy for one in log if one.test_accuracy is not None]
         return Result(
-            final_accuracy=log[-1].test_accuracy,
-            best_accuracy=max(one.test_accuracy for one in log),
+            final_accuracy=tested[-1],
+            best_accuracy=max(tested),
             time_to_target=sum(one.train_seconds for one in log[:reached]) if reached else None,
             epochs=len(log),
             setup_seconds=self.setup_seconds,
@@ -187,8 +188,8 @@ class Trainer:
     @property
     def _reached(self) -> int | None:
         """How many epochs it took to the target."""
-        target = self.recipe.target
-        return next((number for number, one in enumerate(self.state.log, 1) if one.test_accuracy >= target), None)
+        tested = ((number, one.test_accuracy) for number, one in enumerate(self.state.log, 1))
+        return next((number for number, one in tested if one is not None and one >= self.recipe.target), None)
 
     def train_epoch(self, observers: Sequence[Observer] = ()) -> EpochLog:
         """Train the epoch that comes next, or the rest of it, then test."""
@@ -219,10 +220,11 @@ class Trainer:
         self.lap()
         rate = rate_of(done + steps - 1)
 
-        test = self._evaluate(observers)
-        eval_seconds = self._clock.seconds()
+        tested = self.recipe.tested_after(epoch)
+        test = self._evaluate(observers) if tested else None
+        eval_seconds = self._clock.seconds() if tested else 0.0
         self._clock = None
-        if not math.isfinite(test.loss):
+        if test and not math.isfinite(test.loss):
             raise RunError(_diverged("test loss", test.loss, epoch, state.step, rate))
         losses = state.losses[:steps]
         weights = torch.full_like(losses, batch_size)
@@ -233,8 +235,8 @@ class Trainer:
             eval_seconds=eval_seconds,
             train_loss=(losses @ weights).item() / self.images_per_epoch,
             train_accuracy=state.correct.item() / self.images_per_epoch,
-            test_loss=test.loss,
-            test_accuracy=test.accuracy,
+            test_loss=test.loss if test else None,
+            test_accuracy=test.accuracy if test else None,
             learning_rate=rate * state.optimizers[0].param_groups[0]["initial_lr"],
             images_per_second=self.images_per_epoch / state.seconds,
             other_cores=state.other_seconds / state.seconds,

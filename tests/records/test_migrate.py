@@ -121,6 +121,7 @@ def test_what_came_with_the_third_version_is_as_it_was(
     assert new["recipe"] == {
         **old["recipe"],
         **BEFORE_3,
+        "evaluation": {**BEFORE_3["evaluation"], "epochs": []},
         "model": {"name": "resnet", **old["recipe"]["model"]},
         "optimizer": {"name": "adam", **old["recipe"]["optimizer"]},
         "augmentation": {**AUGMENTATION, **old["recipe"]["augmentation"]},
@@ -214,6 +215,7 @@ def fourth_version() -> dict[str, Any]:
         for epoch in run["epochs"]:
             del epoch["other_cores"]
     recipe = {key: one for key, one in values["recipe"].items() if key != "validation"}
+    recipe["evaluation"] = {key: one for key, one in recipe["evaluation"].items() if key != "epochs"}
     return {**values, "schema_version": 4, "recipe": recipe, "recipe_hash": recipe_hash(recipe)}
 
 
@@ -222,7 +224,7 @@ def test_before_the_fifth_version_test_images_were_tested_on_and_nobody_looked_b
     before = copy.deepcopy(old)
     new = migrated(old)
     assert old == before
-    assert new["recipe"]["validation"] is None
+    assert (new["recipe"]["validation"], new["recipe"]["evaluation"]["epochs"]) == (None, [])
     assert all(epoch["other_cores"] is None for run in new["runs"] for epoch in run["epochs"])
     found = read(tmp_path, old)
     assert (found.recipe, found.summary) == (record().recipe, record().summary)

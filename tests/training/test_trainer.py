@@ -329,3 +329,20 @@ def test_a_rate_of_the_first_epochs_ends(small: Dataset, quick: Recipe) -> None:
         seen.append(trainer.model.whiten.bias.detach().clone())
     assert not torch.equal(seen[0], seen[1])
     assert torch.equal(seen[1], seen[2])
+
+
+def test_an_epoch_that_is_not_tested_trains_the_same(small: Dataset, quick: Recipe) -> None:
+    """And is no crossing of the target; the last one is always tested."""
+    quick = replace(quick.with_epochs(3), target=0.01)
+    one, other = Watcher(), Watcher()
+    trainer = Trainer(replace(quick, evaluation=Evaluation(epochs=(2,))), small, CPU)
+    result = trainer.run([one])
+    Trainer(quick, small, CPU).run([other])
+    assert [log.test_accuracy is None for log in one.logs] == [True, False, False]
+    assert (one.logs[0].test_loss, one.logs[0].eval_seconds) == (None, 0.0)
+    assert [log.train_loss for log in one.logs] == [log.train_loss for log in other.logs]
+    assert [log.test_loss for log in one.logs[1:]] == [log.test_loss for log in other.logs[1:]]
+    assert result.time_to_target == sum(log.train_seconds for log in one.logs[:2])
+    assert result.final_accuracy == one.logs[2].test_accuracy
+    stopping = replace(quick, stop_at_target=True, evaluation=Evaluation(epochs=(2,)))
+    assert Trainer(stopping, small, CPU).run().epochs == 2
