@@ -115,7 +115,9 @@ def drawn(trial: Trial, fields: dict[str, list[Any] | Range]) -> dict[str, Any]:
 def attempt(trial: Trial, asked: Question, base: Recipe, execution: Execution) -> float:
     """Train with each seed, and give the mean accuracy in points, less what the work is to bring."""
     try:
-        recipe, own = sealed(varied(base, drawn(trial, asked.fields)))
+        recipe = varied(base, drawn(trial, asked.fields))
+        recipe = replace(recipe, evaluation=replace(recipe.evaluation, epochs=(recipe.epochs,)))  # nobody asks before
+        recipe, own = sealed(recipe)
     except InputError as error:
         trial.set_user_attr("said", str(error))
         raise optuna.TrialPruned from error

@@ -3,7 +3,6 @@
 import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -38,8 +37,8 @@ def bench_train(
     """Images/s of training with each loader, each block a new epoch of as many steps as fill about `seconds`.
 
     `ready` is the same step on a batch that is already there, and the limit. Details: `stall`, the median share of a
-    block in which the device had to wait for data. On a CPU that is the time the training thread spends asking for
-    batches; a GPU's queue hides that time, so there it is what the block takes longer than `ready`'s beside it.
+    block's time that it would not take with `ready`'s data: what the device waits, and on a CPU also what the loader's
+    threads take of the training's cores.
     """
     execution, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
     classes = len(dataset.classes)
@@ -51,18 +50,10 @@ def bench_train(
     whole = len(dataset.train_images) // batch_size
     steps = min(whole, max(2, math.ceil(seconds / clock.seconds())))
 
-    waits: dict[str, list[float]] = {}
-
-    def block(name: str, source: Iterator[Batches]) -> float:
-        began = time.perf_counter()
+    def block(source: Iterator[Batches]) -> float:
         batches = iter(next(source))
-        waited = time.perf_counter() - began
         for _ in range(steps):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            step(*batch)
-        waits.setdefault(name, []).append(waited / (time.perf_counter() - began))
+            step(*next(batches))
         return steps * batch_size
 
     sources: dict[str, Iterator[Batches]] = {READY: itertools.repeat([fixed] * steps)}
@@ -74,16 +65,13 @@ def bench_train(
         sources[name] = epochs(loader, dataset, steps * batch_size)
     plain = PlainLoader(dataset, batch_size=batch_size, batches=steps, workers=2, device=device)
     sources[YARDSTICK] = itertools.repeat(plain)
-    candidates = [Candidate(name, partial(block, name, source), device) for name, source in sources.items()]
+    candidates = [Candidate(name, partial(block, source), device) for name, source in sources.items()]
     rates = in_turn(candidates, blocks, progress)
     measured = {name: Measurement.of("train", name, "images/s", values) for name, values in rates.items()}
     ready = measured[READY]
     out = []
-    for name, one in measured.items():
-        if device.type == "cuda":
-            stalls = [max(0.0, 1 - rate / free) for rate, free in zip(one.values, ready.values, strict=True)]
-        else:
-            stalls = waits[name][1:]  # the first block warmed up
-        stall = 0.0 if name == READY else statistics.median(stalls)
+    for one in measured.values():
+        shares = [1 - rate / free for rate, free in zip(one.values, ready.values, strict=True)]
+        stall = max(0.0, statistics.median(shares))
         out.append(one.against(measured[YARDSTICK], ready.median, stall=stall, steps=steps, model=model.name))
     return out
