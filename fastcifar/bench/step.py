@@ -14,6 +14,7 @@ from fastcifar.models import build
 from fastcifar.own import NetworkFactory
 from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
+from fastcifar.training.memory import release_pages
 from fastcifar.training.step import DTYPES, TrainingStep
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -117,6 +118,7 @@ def peak_memory(step: Callable[[], float], device: torch.device, others: int) ->
         torch.cuda.reset_peak_memory_stats(device)
         step()
         return torch.cuda.max_memory_allocated(device) - others
+    release_pages()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present
         step()

@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from functools import cache
+from typing import Any
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
@@ -16,9 +17,16 @@ def reuse_pages() -> bool:
     images/s). What the process had at its peak it then keeps. See mallopt(3); torch's performance tuning guide advises
     another malloc, preloaded, to the same end.
     """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1), mallopt(_TOP_PAD, 2**26)])
+    mallopt = _glibc("mallopt")
+    return mallopt is not None and all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1), mallopt(_TOP_PAD, 2**26)])
+
+
+def release_pages() -> None:
+    """Give the pages that malloc keeps back, once: what is resident then is what is in use. See malloc_trim(3)."""
+    if malloc_trim := _glibc("malloc_trim"):
+        malloc_trim(0)
+
+
+def _glibc(name: str) -> Any:
+    """A function of the C library, None where it has none of this name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from fastcifar.training.memory import reuse_pages
+from fastcifar.training.memory import release_pages, reuse_pages
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
@@ -20,3 +20,5 @@ def test_freed_tensors_are_used_again_without_page_faults() -> None:
 
     faults()  # the first has to be given its pages
     assert faults() < 16_384
+    release_pages()
+    assert faults() >= 16_384
