@@ -4,7 +4,7 @@ import math
 
 from fastcifar.records.record import Record
 
-BUSY_CORES = 0.1  # of other programs: fewer is what an idle machine's own services take
+BUSY_CORES = 0.05  # of other programs: fewer is what an idle machine's own services take
 
 
 def other_cores(record: Record) -> float | None:
