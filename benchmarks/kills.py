@@ -114,8 +114,7 @@ def soak(minutes: float, seed: int, folder: Path, say: Callable[[str], None]) ->
     end = time.monotonic() + 60 * minutes
     resident: list[tuple[float, float]] = []  # seconds, MiB above the session's mean
     while time.monotonic() < end:
-        more = ["--resume"] if record.exists() or list(folder.glob("*.checkpoints")) else []
-        process = _fastcifar("bench", "accuracy", *command, *more, "--checkpoint-seconds", "0.5")
+        process = _fastcifar("bench", "accuracy", *command, *_resumed(record), "--checkpoint-seconds", "0.5")
         done.sessions += 1
         last = min(end, time.monotonic() + draw.choice((10, 20, 60, 120, 300)) * draw.uniform(0.5, 1.5))
         samples, cpu = _watched(process, last)
@@ -154,9 +153,14 @@ def soak(minutes: float, seed: int, folder: Path, say: Callable[[str], None]) ->
 def _after_the_last(command: Sequence[str], record: Path) -> int:
     """How many files there are but the record, once a last process has gone on and come to its end."""
     done = len(read_record(record).runs) if record.exists() else 0
-    last = [*command, "--runs", str(done + 1), *(["--resume"] if done else [])]
+    last = [*command, "--runs", str(done + 1), *_resumed(record)]
     _fastcifar("bench", "accuracy", *last, "--checkpoint-seconds", "0.5").communicate()
     return sum(path != record for path in record.parent.rglob("*"))
+
+
+def _resumed(record: Path) -> list[str]:
+    """How a measurement goes on that has a record, or a run under way."""
+    return ["--resume"] if record.exists() or list(record.parent.glob("*.checkpoints")) else []
 
 
 def _images(train: int) -> list[str]:

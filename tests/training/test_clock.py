@@ -1,7 +1,9 @@
 import subprocess
 import sys
 import time
+from collections import namedtuple
 
+import pytest
 import torch
 
 from fastcifar.training.clock import Clock
@@ -9,16 +11,20 @@ from fastcifar.training.clock import Clock
 BUSY = "import time; end = time.process_time() + 1\nwhile time.process_time() < end: pass"
 
 
-def busy(seconds: float) -> float:
-    """CPU seconds that others are said to have had while this process took so many."""
-    clock, end = Clock(torch.device("cpu")), time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-    return clock.others()
-
-
-def test_others_are_not_ourselves() -> None:
-    assert min(busy(0.3) for _ in range(10)) < 0.2  # the least, since others may come
+def test_neither_idle_time_nor_its_own_is_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores of which this process may use one; all numbers are seconds."""
+    core = namedtuple("core", "user system idle iowait steal guest")  # as psutil has it
+    own = namedtuple("own", "user system children_user children_system elapsed")
+    now = [core(5, 1, 50, 3, 0, 2), core(100, 100, 100, 100, 100, 100)], own(1, 1, 1, 0, 0)
+    monkeypatch.setattr("psutil.cpu_times", lambda percpu: now[0])
+    monkeypatch.setattr("os.times", lambda: now[1])
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    clock = Clock(torch.device("cpu"))
+    now = [core(15, 4, 60, 9, 1, 8), core(200, 200, 200, 200, 200, 200)], own(4, 2, 2, 1, 0)
+    assert clock.others() == (10 + 3 + 1) - (3 + 1 + 1 + 1)
+    now = [core(15, 4, 60, 9, 1, 8), now[0][1]], own(20, 2, 2, 1, 0)
+    assert clock.others() == 0  # never less, though the kernel rounds
 
 
 def test_others_are_other_programs() -> None:
