@@ -14,20 +14,23 @@ SMALL = ["--limit-train", "256", "--limit-test", "100", "--loader", "fused", "--
 TESTED = ["--evaluation.epochs", "2", "--target", "0.01"]
 
 
-@pytest.fixture
-def record(tmp_path: Path) -> Path:
-    run, file = tmp_path / "run", tmp_path / "one.record.json"
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folder of the run, and its record."""
+    folder = tmp_path_factory.mktemp("tested-epochs")
+    run, file = folder / "run", folder / "one.record.json"
     assert main(["train", *TOY, *SMALL, *TESTED, "--tensorboard", "--out", str(run)]) == 0
     assert main(["leaderboard", "record", str(run), "--json", str(file)]) == 0
-    return file
+    return run, file
 
 
-def test_every_command_reads_it(capsys: pytest.CaptureFixture[str], record: Path, tmp_path: Path) -> None:
+def test_every_command_reads_it(kept: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, record = kept
+    assert main(["train", *TOY, *SMALL, *TESTED, "--no-report", "--out", str(tmp_path / "other")]) == 0
     printed = capsys.readouterr().out
     (first,) = (line for line in printed.splitlines() if line.split()[:1] == ["1"] and len(line.split()) == 9)
     assert first.split()[5:7] == ["–", "–"]
-    run = tmp_path / "run"
-    assert main(["compare", str(run), str(run), "--out", str(tmp_path / "compared")]) == 0
+    assert main(["compare", str(run), str(tmp_path / "other"), "--out", str(tmp_path / "compared")]) == 0
     assert main(["leaderboard", "check", str(record)]) == 0
     assert main(["leaderboard", "show", str(record)]) == 0
     assert main(["leaderboard", "page", str(record), "--out", str(tmp_path / "page")]) == 0
@@ -43,10 +46,11 @@ def test_every_command_reads_it(capsys: pytest.CaptureFixture[str], record: Path
 
 @pytest.mark.parametrize(("epoch", "accuracy", "said"), [(0, 0.5, "not tested then"), (1, None, "None; it is tested")])
 def test_a_record_of_other_tests_than_its_recipes_is_refused(
-    record: Path, epoch: int, accuracy: float | None, said: str
+    kept: tuple[Path, Path], tmp_path: Path, epoch: int, accuracy: float | None, said: str
 ) -> None:
-    values = json.loads(record.read_text())
+    values = json.loads(kept[1].read_text())
     values["runs"][0]["epochs"][epoch]["test_accuracy"] = accuracy
-    record.write_text(json.dumps(values))
+    forged = tmp_path / "forged.record.json"
+    forged.write_text(json.dumps(values))
     with pytest.raises(InputError, match=f"runs.0.epochs.{epoch}.test_accuracy: .*{said}"):
-        read_record(record)
+        read_record(forged)
