@@ -226,6 +226,7 @@ def suite(arguments: Sequence[str]) -> int:
 
 def _over(study: optuna.Study) -> int:
     """Trials that are finished or under way, here or in another process."""
+    optuna.storages.fail_stale_trials(study)  # of a process that was killed: they are begun again
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)))
 
 

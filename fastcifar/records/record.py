@@ -63,7 +63,7 @@ class Epoch(_Strict):
     test_accuracy: Accuracy | None = None
     learning_rate: Seconds | None = None
     images_per_second: Positive
-    other_cores: NonNegative | None = None
+    other_cores: Annotated[float, Field(ge=0, le=100_000)] | None = None
 
 
 class Run(_Strict):

@@ -37,8 +37,10 @@ class Clock:
 
 def _others() -> float:
     """CPU seconds of the cores that this process may use, since some moment, that were neither idle nor its own."""
-    here = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
     cores = psutil.cpu_times(percpu=True)
+    here = os.sched_getaffinity(0) if sys.platform == "linux" else range(len(cores))
+    if max(here) >= len(cores):  # a container whose /proc lists its own cores only, under other numbers
+        here = range(len(cores))
     # On Linux a guest's time is in user's already.
     kinds = [one for one in cores[0]._fields if one not in ("idle", "iowait", "guest", "guest_nice")]
     busy = sum(getattr(cores[core], kind) for core in here for kind in kinds)
