@@ -14,8 +14,8 @@ def reuse_pages() -> bool:
 
     As it comes, glibc maps every large tensor anew and unmaps it afterwards, and the kernel zeroes each page again:
     54,000 page faults a step of `seed`'s network on 128 images, a sixth of its time (2 cores: 264 against 317
-    images/s). What the process had at its peak it then keeps. See mallopt(3); torch's performance tuning guide advises
-    another malloc, preloaded, to the same end.
+    images/s). What the process had at its peak it keeps, until `release_pages`. See mallopt(3); torch's performance
+    tuning guide advises another malloc, preloaded, to the same end.
     """
     mallopt = _glibc("mallopt")
     return mallopt is not None and all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1), mallopt(_TOP_PAD, 2**26)])

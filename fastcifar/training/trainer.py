@@ -24,6 +24,7 @@ from fastcifar.training.average import WeightAverage
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import Evaluated, OnBytes, evaluate
 from fastcifar.training.log import EpochLog, Observer, Result
+from fastcifar.training.memory import release_pages
 from fastcifar.training.network import new_network
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import DTYPES, TrainingStep
@@ -129,6 +130,9 @@ class Trainer:
         if self._average:
             self._average.reset()
         self.state.seconds, self._clock = self.prepare_seconds, None
+        if self.device.type == "cpu":
+            release_pages()  # lest what malloc keeps grows from run to run
+            self.warm_up(steps=1)  # takes those it needs again, before the clock starts
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
     def restore(self, captured: dict[str, Any]) -> None:
