@@ -180,7 +180,7 @@ def test_another_kind_begins_with_its_own_defaults(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("base = 'laptop'\n[model]\nname = 'speednet'\n[optimizer]\nname = 'muon'\n")
     recipe = load_recipe(str(tmp_path / "mine.toml"))
     assert (recipe.model, recipe.optimizer) == (Speednet(), Muon())
-    assert recipe.schedule == Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=2.0)
+    assert recipe.schedule == Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=3.0)
     back = merged(recipe, {"optimizer": {"name": "sgd"}})
     assert (back.optimizer, back.schedule.max_lr) == (Sgd(), Schedule().max_lr)
     given = merged(recipe, {"optimizer": {"name": "sgd"}, "schedule": {"max_lr": 0.3}})

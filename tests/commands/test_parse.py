@@ -196,7 +196,7 @@ def test_the_kind_of_a_table_decides_its_flags() -> None:
     recipe = of_laptop(*words.split())
     assert recipe.model == Speednet(widths=(8, 16))
     assert recipe.optimizer == Muon(lr=0.1)
-    assert recipe.schedule == Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=2.0)
+    assert recipe.schedule == Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=3.0)
     with pytest.raises(InputError, match=r"^Unrecognized options: --width, 8"):
         of_laptop("--model", "speednet", "--width", "8")
     with pytest.raises(InputError, match=r"^--model: no such model; there are resnet, speednet and FILE\.py:NAME"):

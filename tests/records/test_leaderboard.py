@@ -117,7 +117,7 @@ def test_a_recipe_that_only_borrows_a_name_is_said_to_be_changed(tmp_path: Path)
     changed = keep(tmp_path, "changed", record(name="laptop"))
     assert read_entry(changed).recipe == "laptop (changed)"
     laptop = replace(load_recipe("laptop"), seed=5, target=0.9)
-    accuracies = ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.91),)
+    accuracies = ((*(0.1 for _ in range(11)), 0.91),)
     assert read_entry(keep(tmp_path, "same", record(accuracies, name="laptop", recipe=laptop))).recipe == "laptop"
 
 
