@@ -241,7 +241,10 @@ def go_on(folder: Path, trainer: Trainer, spent: Spent) -> tuple[Spent, list[str
         steps = trainer.steps[state.epoch]
         notes.append(f"goes on in epoch {state.epoch + 1} after {state.step} of {steps} steps{again}")
     trainer.setup_seconds += spent.setup_seconds
-    return replace(spent, lost_seconds=spent.lost_seconds + lost), notes
+    lost += spent.lost_seconds
+    # A checkpoint may be later than the last beat before the kill.
+    wall = max(spent.wall_seconds, trainer.spent_seconds + lost)
+    return replace(spent, wall_seconds=wall, lost_seconds=lost), notes
 
 
 def clear(folder: Path) -> None:

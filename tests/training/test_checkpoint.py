@@ -167,6 +167,20 @@ def test_the_seconds_of_an_epoch_are_those_of_all_its_parts(small: Dataset, quic
     assert log.train_seconds + spent.lost_seconds > 1.2
 
 
+def test_a_checkpoint_may_be_later_than_the_last_beat_before_the_kill(
+    small: Dataset, quick: Recipe, tmp_path: Path
+) -> None:
+    first = Trainer(quick, small, CPU)
+    killed(tmp_path, first, Kill(1, 2))
+    (tmp_path / "heartbeat").unlink()
+    second = Trainer(quick, small, CPU)
+    session = earlier(tmp_path, second.recipe)
+    assert session is not None
+    spent, _ = go_on(tmp_path, second, session.spent)
+    assert second.state.step > 0
+    assert spent.wall_seconds >= second.spent_seconds > session.spent.wall_seconds
+
+
 def test_a_stop_keeps_the_last_finished_step(small: Dataset, quick: Recipe, tmp_path: Path) -> None:
     """Nothing is lost, in training and in testing, and with no checkpoint otherwise."""
 
