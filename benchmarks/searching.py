@@ -124,7 +124,8 @@ def attempt(trial: Trial, asked: Question, base: Recipe, execution: Execution) -
     dataset = load_dataset(recipe)
     device = torch.device(execution.device)
     by_epoch, _ = work_of(recipe, classes=len(dataset.classes), own=own, device=device)
-    petaflops = len(dataset.train_images) * sum(by_epoch) / 1e15
+    images = len(dataset.train_images)
+    petaflops = sum(recipe.images_of(epoch, images) * work for epoch, work in enumerate(by_epoch)) / 1e15
     trial.set_user_attr("petaflops", petaflops)
     accuracies: list[float] = []
     seconds = 0.0

@@ -9,7 +9,8 @@ from fastcifar.execution import Execution
 from fastcifar.recipe import OwnModel, Recipe, Schedule
 from fastcifar.records.check import CIFAR10_SHA256
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.record import Epoch, Images, Record, Run, Source, Work, make_record
+from fastcifar.records.record import Epoch, Images, Record, Run, Source, Work
+from fastcifar.records.summary import make_record
 
 ENVIRONMENT: dict[str, Any] = {
     "fastcifar": "0.1.0",

@@ -47,8 +47,8 @@ class EpochPlan:
         """Number of images."""
         return len(self.indices)
 
-    def __getitem__(self, part: slice) -> Self:
-        """The plan of a slice of the epoch."""
+    def __getitem__(self, part: slice | NDArray[np.bool_]) -> Self:
+        """The plan of a slice of the epoch, or of the rows where `part` (n,) is true."""
         return type(self)(self.indices[part], self.crop[part], self.flip[part], self.cutout[part], self.jitter[part])
 
     def batches(self, batch_size: int) -> Iterator[Self]:

@@ -18,7 +18,8 @@ from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import seen_from, to_toml
 from fastcifar.records.check import read_record
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.record import Record, summarise
+from fastcifar.records.record import Record
+from fastcifar.records.summary import images_by_epoch, summarise
 
 OURS = "fastcifar"
 BAD_INPUT = 2  # fastcifar's exit code
@@ -113,7 +114,8 @@ def merged(records: Sequence[Record]) -> Record:
     """One record of the runs of several, which are of one program on one machine; its recipe is the first one's."""
     first = records[0]
     runs = [run for record in records for run in record.runs]
-    summary = summarise(runs, first.protocol, first.target, first.images.train, first.work)
+    images = images_by_epoch(first.images, first.recipe, runs)
+    summary = summarise(runs, first.protocol, first.target, images, first.work)
     return first.model_copy(update={"runs": runs, "summary": summary})
 
 

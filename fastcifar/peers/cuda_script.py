@@ -18,7 +18,8 @@ from fastcifar.bench.environment import environment
 from fastcifar.errors import RunError
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.program import Line, Output, run_program
-from fastcifar.records.record import Epoch, Images, Record, Run, make_record
+from fastcifar.records.record import Epoch, Images, Record, Run
+from fastcifar.records.summary import make_record
 
 
 @dataclass(frozen=True)

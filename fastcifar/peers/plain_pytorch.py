@@ -40,7 +40,8 @@ from fastcifar.peers.program import Output, run_own
 from fastcifar.recipe import Adam, Augmentation, Recipe
 from fastcifar.recipe.files import load_recipe, to_toml
 from fastcifar.records.measure import sources_of
-from fastcifar.records.record import Epoch, Images, Record, Run, make_record
+from fastcifar.records.record import Epoch, Images, Record, Run
+from fastcifar.records.summary import make_record
 from fastcifar.training.clock import Clock
 
 
@@ -167,7 +168,7 @@ class PlainPytorch(Peer):
             optimizer=recipe.optimizer if isinstance(recipe.optimizer, Adam) else Adam(),
             augmentation=replace(recipe.augmentation, brightness=0.0, contrast=0.0, own=None, own_sha256=None),
         )
-        for table in ("optimizer", "augmentation", "average", "evaluation", "batch_sizes", "image_sizes"):
+        for table in ("optimizer", "augmentation", "selection", "average", "evaluation", "batch_sizes", "image_sizes"):
             if getattr(recipe, table) != getattr(plain, table):
                 return f"it has no such {table.replace('_', ' ')} as this recipe's"
         return None

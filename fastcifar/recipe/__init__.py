@@ -28,6 +28,7 @@ from fastcifar.recipe.tables import (
     OwnOptimizer,
     Resnet,
     Schedule,
+    Selection,
     Sgd,
     Sha256,
     Speednet,
@@ -49,6 +50,7 @@ __all__ = [
     "Recipe",
     "Resnet",
     "Schedule",
+    "Selection",
     "Sgd",
     "Speednet",
     "differences",
@@ -94,6 +96,7 @@ class Recipe:
     """Leave the last N training images out and test on them in place of the test images, as a search should."""
     model: tyro.conf.AvoidSubcommands[Model] = field(default_factory=Resnet)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    selection: Selection = field(default_factory=Selection)
     optimizer: tyro.conf.AvoidSubcommands[Optimizer] = field(default_factory=Adam)
     schedule: Schedule = field(default_factory=Schedule)
     average: Average = field(default_factory=Average)
@@ -106,6 +109,12 @@ class Recipe:
     def image_size_of(self, epoch: int) -> int:
         """Side in pixels of the images trained on in epoch `epoch`, from 0."""
         return self.image_sizes[min(epoch, len(self.image_sizes) - 1)] if self.image_sizes else 32
+
+    def images_of(self, epoch: int, images: int) -> int:
+        """How many of `images` training images epoch `epoch`, from 0, is of; whole batches where some are left out."""
+        left = self.selection.leave_out if epoch >= self.selection.after_epoch else 0.0
+        chosen, size = round(images * (1 - left)), self.batch_size_of(epoch)
+        return max(size, chosen - chosen % size) if left or self.drop_last else images
 
     def tested_after(self, epoch: int) -> bool:
         """Whether the network is tested after epoch `epoch`, from 1."""

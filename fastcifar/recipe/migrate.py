@@ -30,6 +30,14 @@ def with_tests(values: Any) -> Any:
     return {"validation": None, **values, **tested}
 
 
+def with_selection(values: Any) -> Any:
+    """A recipe's JSON from before an epoch could leave images out: it is of version 5 of records.
+
+    As in `with_kinds`, what is none is passed on.
+    """
+    return {"selection": {"leave_out": 0.0, "after_epoch": 1}, **values} if isinstance(values, dict) else values
+
+
 def with_kinds(values: Any) -> Any:
     """A recipe's JSON from before its networks and optimizers had names, with what has come since.
 

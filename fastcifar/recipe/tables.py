@@ -230,6 +230,18 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which of the training images an epoch is of (`fastcifar.training.selection`)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    leave_out: Fraction = 0.0
+    """Share of the images that an epoch leaves out: those whose loss was least when they were last trained on."""
+    after_epoch: Annotated[int, Field(ge=1)] = 1
+    """Epochs that come before, of all images."""
+
+
+@dataclass(frozen=True)
 class Schedule:
     """One cycle of the learning rate: min_lr -> max_lr at the end of peak_epoch -> min_lr, stepped every batch.
 

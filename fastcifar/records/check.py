@@ -14,7 +14,8 @@ from fastcifar.own import digest, own_files
 from fastcifar.recipe import Recipe, validated
 from fastcifar.records.migrate import migrated
 from fastcifar.records.protocol import P_LIMIT, first_crossing
-from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash, summarise
+from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash
+from fastcifar.records.summary import images_by_epoch, summarise
 
 CIFAR10_SHA256 = "8b498b590fb068e9bba100bf76d66281b4873decd42f6e434612511c84623606"  # `Dataset.sha256` of all of it
 _CLASSES = {"cifar10": 10, "cifar100": 100, "synthetic": 10}
@@ -144,8 +145,10 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
         refuse("recipe.dataset_sha256", f"is not CIFAR-10's, which is {CIFAR10_SHA256}")
     if recipe.dataset in ("cifar10", "cifar100"):
         train = recipe.limit_train or 50_000 - (recipe.validation or 0)
-        train -= train % recipe.batch_size_of(0) if recipe.drop_last else 0
-        for field, expected in {"train": train, "test": recipe.limit_test or recipe.validation or 10_000}.items():
+        for field, expected in {
+            "train": recipe.images_of(0, train),
+            "test": recipe.limit_test or recipe.validation or 10_000,
+        }.items():
             if (number := getattr(record.images, field)) != expected:
                 refuse(f"images.{field}", f"{number:,} images; by the recipe it is {expected:,}")
     for number, run in enumerate(record.runs):
@@ -192,6 +195,7 @@ def _check_work(record: Record, refuse: Any) -> None:
 def _check_runs(record: Record, refuse: Any) -> None:
     """Every run's log is one that a machine could have written."""
     seeds = [run.seed for run in record.runs if run.seed is not None]
+    images = images_by_epoch(record.images, record.recipe, record.runs)
     ends: datetime | None = None  # of the run before
     for number, run in enumerate(record.runs):
         place = f"runs.{number}"
@@ -224,14 +228,15 @@ def _check_runs(record: Record, refuse: Any) -> None:
                     f"{line}.test_accuracy",
                     f"{epoch.test_accuracy} of {record.images.test:,} images is no whole number of images",
                 )
-            rate = record.images.train / epoch.train_seconds
+            rate = images[index] / epoch.train_seconds
             if not math.isclose(epoch.images_per_second, rate, rel_tol=1e-6):
                 refuse(f"{line}.images_per_second", f"{epoch.images_per_second:g}; by its seconds it is {rate:g}")
 
 
 def _check_summary(record: Record, refuse: Any) -> None:
     """The summary follows from the log."""
-    summary = summarise(record.runs, record.protocol, record.target, record.images.train, record.work)
+    images = images_by_epoch(record.images, record.recipe, record.runs)
+    summary = summarise(record.runs, record.protocol, record.target, images, record.work)
     expected = _flat("summary", summary.model_dump())
     stated = _flat("summary", record.summary.model_dump())
     for field in stated | expected:

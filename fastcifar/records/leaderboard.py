@@ -15,7 +15,8 @@ from fastcifar.recipe.files import load_recipe, shipped_recipes
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.quiet import beside, other_cores
-from fastcifar.records.record import Environment, Record, optimizer_petaflops
+from fastcifar.records.record import Environment, Record
+from fastcifar.records.summary import optimizer_petaflops
 
 Division = Literal["closed", "open"]
 # What of a recipe is not looked at when it is held to another: which seeds, when the clock stops, and the images' sum,

@@ -20,7 +20,8 @@ from fastcifar.files import Claim
 from fastcifar.own import OwnCode, digest
 from fastcifar.recipe import Recipe, differences, validated
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, Source, Work, make_record
+from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, Source, Work
+from fastcifar.records.summary import make_record
 from fastcifar.training import checkpoint
 from fastcifar.training.checkpoint import Checkpoints, Spent
 from fastcifar.training.log import Observer
@@ -87,7 +88,7 @@ def bench_accuracy(
                 target=recipe.target,
                 recipe=recipe,
                 execution=execution,
-                images=Images(train=trainer.images_per_epoch, test=trainer.test_images),
+                images=Images(train=recipe.images_of(0, len(dataset.train_images)), test=trainer.test_images),
                 environment=here,
                 runs=done,
                 sources=sources,

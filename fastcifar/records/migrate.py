@@ -9,7 +9,7 @@ of the recipe as it stands in the file.
 from collections.abc import Callable
 from typing import Any
 
-from fastcifar.recipe.migrate import with_kinds, with_tests
+from fastcifar.recipe.migrate import with_kinds, with_selection, with_tests
 from fastcifar.records.record import SCHEMA_VERSION
 
 
@@ -60,11 +60,17 @@ def _other_programs(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "recipe": with_tests(values.get("recipe"))}
 
 
+def _all_images(values: dict[str, Any]) -> dict[str, Any]:
+    """5 -> 6: every epoch was of all images."""
+    return {**values, "recipe": with_selection(values.get("recipe"))}
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _gpus_used,
     2: _named_parts,
     3: _uninterrupted,
     4: _other_programs,
+    5: _all_images,
 }
 
 

@@ -14,7 +14,8 @@ from fastcifar.own import OwnCode
 from fastcifar.recipe import differences
 from fastcifar.records.measure import sources_of
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work, make_record
+from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work
+from fastcifar.records.summary import make_record
 from fastcifar.runs.saved import Finished, read_log, read_run
 
 MACHINE = ("gpu", "gpus", "gpu_power_limit_watts", "cpu", "cores", "threads", "cpu_capability")
@@ -69,7 +70,7 @@ def record_of(paths: Sequence[Path], *, protocol: ProtocolName) -> Record:
 
 def _trained_on(run: Finished) -> int:
     images: int = run.run["dataset"]["train_images"]
-    return images - images % run.recipe.batch_size_of(0) if run.recipe.drop_last else images
+    return run.recipe.images_of(0, images)
 
 
 def _run(run: Finished) -> Run:

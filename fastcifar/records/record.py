@@ -7,26 +7,14 @@ the log is refused by name.
 
 import hashlib
 import json
-import math
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe, validated
-from fastcifar.records.protocol import (
-    P_LIMIT,
-    ProtocolName,
-    epochs_to,
-    first_crossing,
-    fixed_budget,
-    interval,
-    p_below,
-)
+from fastcifar.recipe import Recipe
+from fastcifar.records.protocol import ProtocolName
 
-SCHEMA_VERSION: Literal[5] = 5
+SCHEMA_VERSION: Literal[6] = 6
 
 # One line of text: no control characters, and none that turn the direction of writing.
 Line = Annotated[
@@ -183,7 +171,7 @@ class Record(_Strict):
     the recipe does elsewhere. `sources` are the files of a person's own that the recipe names.
     """
 
-    schema_version: Literal[5]
+    schema_version: Literal[6]
     program: Line
     name: Annotated[Line, StringConstraints(min_length=1, max_length=60)]
     protocol: ProtocolName
@@ -209,102 +197,6 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
     """sha256 of the recipe's JSON with sorted keys and no spaces."""
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def summarise(
-    runs: Sequence[Run], protocol: ProtocolName, target: float, images: int, work: Work | None = None
-) -> Summary:
-    """All figures of a record, from its runs' logs; `images` are trained on in an epoch, with `work`."""
-    times = [
-        first_crossing(run.epochs, target) if protocol == "first-crossing" else fixed_budget(run.epochs) for run in runs
-    ]
-    accuracies = [run.final_accuracy for run in runs]
-    rates = [images * len(run.epochs) / math.fsum(epoch.train_seconds for epoch in run.epochs) for run in runs]
-    known = [time for time in times if time is not None]
-    timed = len(known) == len(runs)
-    p = p_below(accuracies, target)
-    if protocol == "first-crossing":
-        reached = timed
-    else:
-        reached = p is not None and p < P_LIMIT and interval(accuracies)[0] >= target
-    return Summary(
-        runs=len(runs),
-        seconds=_interval(known) if timed else None,
-        final_accuracy=_interval(accuracies),
-        images_per_second=_interval(rates),
-        petaflops=_interval([_petaflops(run, protocol, target, images, work) for run in runs])
-        if work and timed
-        else None,
-        p=p,
-        reached=reached,
-    )
-
-
-def _timed_epochs(run: Run, protocol: ProtocolName, target: float) -> int:
-    """How many of a run's epochs its seconds are of, by the protocol: up to the first at the target, or all."""
-    crossed = epochs_to(target, run.epochs) if protocol == "first-crossing" else None
-    return crossed or len(run.epochs)
-
-
-def _petaflops(run: Run, protocol: ProtocolName, target: float, images: int, work: Work) -> float:
-    return images * math.fsum(work.flops_per_image[: _timed_epochs(run, protocol, target)]) / 1e15
-
-
-def optimizer_petaflops(record: Record) -> float | None:
-    """What the optimizer's own steps take beside `summary.petaflops`, a mean over the runs; None without `work`."""
-    recipe, work, images = record.recipe, record.work, record.images.train
-    if recipe is None or work is None:
-        return None
-    steps = [
-        sum(
-            math.ceil(images / recipe.batch_size_of(epoch))
-            for epoch in range(_timed_epochs(run, record.protocol, record.target))
-        )
-        for run in record.runs
-    ]
-    return work.optimizer_flops_per_step * sum(steps) / len(steps) / 1e15
-
-
-def _interval(values: Sequence[float]) -> Interval:
-    mean, low, high = interval(values)
-    return Interval(mean=mean, low=low, high=high)
-
-
-def make_record(
-    *,
-    program: str,
-    name: str,
-    protocol: ProtocolName,
-    target: float,
-    recipe: Recipe | None,
-    execution: Execution | None,
-    images: Images,
-    environment: dict[str, Any],
-    runs: Sequence[Run],
-    sources: Sequence[Source] = (),
-    work: Work | None = None,
-    evaluation: str | None = None,
-) -> Record:
-    """A record of `runs`, its summary and hash computed; `execution` is resolved."""
-    if recipe is not None:
-        recipe = validated(asdict(recipe))  # whole numbers become floats where floats are meant, as in the file
-    return Record(
-        schema_version=SCHEMA_VERSION,
-        program=program,
-        name=name,
-        protocol=protocol,
-        target=target,
-        recipe=recipe,
-        recipe_hash=None if recipe is None else recipe_hash(asdict(recipe)),
-        sources=list(sources),
-        execution=None if execution is None else Executed(**asdict(execution)),
-        evaluation=evaluation,
-        images=images,
-        work=work,
-        environment=Environment(**environment),
-        runs=list(runs),
-        summary=summarise(runs, protocol, target, images.train, work),
-    )
 
 
 def to_json(record: Record) -> bytes:

@@ -13,7 +13,7 @@ from rich.text import Text
 from fastcifar.data.images import printable
 from fastcifar.records.protocol import P_LIMIT, first_crossing, fixed_budget, runs_to_settle
 from fastcifar.records.quiet import beside
-from fastcifar.records.record import optimizer_petaflops
+from fastcifar.records.summary import images_by_epoch, images_per_second, optimizer_petaflops
 from fastcifar.report.console import Console
 from fastcifar.report.text import NONE, number
 
@@ -126,9 +126,10 @@ def predictions_json(files: Sequence[Path], probabilities: NDArray[np.float32], 
 def print_accuracy(console: Console, record: Record) -> None:
     """A row a run, their mean with its 95 % confidence interval, and what the protocol makes of it."""
     crossing, rows = record.protocol == "first-crossing", []
+    images = images_by_epoch(record.images, record.recipe, record.runs)
     for run in record.runs:
         seconds = first_crossing(run.epochs, record.target) if crossing else fixed_budget(run.epochs)
-        rate = record.images.train * len(run.epochs) / sum(epoch.train_seconds for epoch in run.epochs)
+        rate = images_per_second(run, images)
         rows.append((f"seed {run.seed}", _seconds(seconds), f"{run.final_accuracy:.2%}", f"{rate:,.0f}"))
     summary = record.summary
     accuracy, speed = _spread(summary.final_accuracy, ".2%"), _spread(summary.images_per_second, ",.0f")

@@ -55,3 +55,10 @@ class Observer:
 
     def note(self, line: str) -> None:
         """Something a person should know has happened, and training goes on."""
+
+
+def diverged(what: str, value: float, epoch: int, step: int, rate: float) -> str:
+    """The line of a run whose loss is no number any more."""
+    return (
+        f"the {what} is {value} in epoch {epoch}, step {step}, at learning rate {rate:.3g}; try a lower schedule.max_lr"
+    )

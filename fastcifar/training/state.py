@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastcifar.training.average import WeightAverage
 from fastcifar.training.log import EpochLog
+from fastcifar.training.selection import ImageLosses
 
 
 class TrainState:
@@ -19,8 +20,8 @@ class TrainState:
 
     `log`: the epochs finished; `step`: how many steps of the next one are taken, all of them where only its test is
     left; `seconds`: what they took; `other_seconds`: of the CPU, what other programs had meanwhile; `losses` (steps of
-    the longest epoch,) float32 and `correct` () int64: its running sums, on the device. What is to be kept, put back or
-    begun anew goes through here, and nothing else lists state.
+    the longest epoch,) float32 and `correct` () int64: its running sums, on the device; `image_losses`: where an epoch
+    leaves images out. What is to be kept, put back or begun anew goes through here, and nothing else lists state.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class TrainState:
         device: torch.device,
         steps_per_epoch: int,
         average: WeightAverage | None = None,
+        image_losses: ImageLosses | None = None,
     ) -> None:
         self.network, self.optimizers, self.scaler, self.average = network, optimizers, scaler, average
+        self.image_losses = image_losses
         self._device = device
         self.log: list[EpochLog] = []
         self.step = 0
@@ -52,6 +55,8 @@ class TrainState:
         self.step, self.seconds, self.other_seconds = 0, 0.0, 0.0
         self.losses.zero_()
         self.correct.zero_()
+        if self.image_losses:
+            self.image_losses.end_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, nested: the live tensors, and besides them only what JSON can hold."""
@@ -69,6 +74,7 @@ class TrainState:
             "other_seconds": self.other_seconds,
             "losses": self.losses,
             "correct": self.correct,
+            "image_losses": vars(self.image_losses) if self.image_losses else None,
         }
 
     def capture(self) -> dict[str, Any]:
@@ -99,6 +105,9 @@ class TrainState:
         self.other_seconds = captured["other_seconds"]
         self.losses.copy_(captured["losses"])
         self.correct.copy_(captured["correct"])
+        if self.image_losses:
+            self.image_losses.latest.copy_(captured["image_losses"]["latest"])
+            self.image_losses.before.copy_(captured["image_losses"]["before"])
 
     @contextmanager
     def untouched(self) -> Iterator[None]:

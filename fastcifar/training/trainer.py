@@ -23,9 +23,10 @@ from fastcifar.training.augment import OwnAugmentation
 from fastcifar.training.average import WeightAverage
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import Evaluated, OnBytes, evaluate
-from fastcifar.training.log import EpochLog, Observer, Result
+from fastcifar.training.log import EpochLog, Observer, Result, diverged
 from fastcifar.training.memory import release_pages
 from fastcifar.training.network import new_network
+from fastcifar.training.selection import ImageLosses
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import DTYPES, TrainingStep
 
@@ -47,14 +48,12 @@ class Trainer:
         self.recipe = validated(asdict(recipe))
         self.dataset, self.execution, self.own = dataset, execution, own or OwnCode()
         self.notes: list[str] = []
-        self.images_per_epoch = len(dataset.train_images)
         self.test_images = len(dataset.test_images)
         sizes = [recipe.batch_size_of(epoch) for epoch in range(recipe.epochs)]
-        if max(sizes) > self.images_per_epoch:
-            raise InputError(f"batch_size: {max(sizes):,} is more than the {self.images_per_epoch:,} training images")
-        if recipe.drop_last:
-            self.images_per_epoch -= self.images_per_epoch % sizes[0]
-        self.steps = [math.ceil(self.images_per_epoch / size) for size in sizes]
+        if max(sizes) > (total := len(dataset.train_images)):
+            raise InputError(f"batch_size: {max(sizes):,} is more than the {total:,} training images")
+        images = [recipe.images_of(epoch, total) for epoch in range(recipe.epochs)]
+        self.steps = [math.ceil(number / size) for number, size in zip(images, sizes, strict=True)]
         """Of each epoch."""
 
         self.model, self.prepare_seconds = new_network(self.recipe, dataset, self.own.model, self.device)
@@ -78,6 +77,7 @@ class Trainer:
             device=self.device,
             steps_per_epoch=max(self.steps),
             average=self._average,
+            image_losses=ImageLosses(total, self.device) if recipe.selection.leave_out else None,
         )
         self._loaders = {
             size: open_loader(
@@ -204,12 +204,15 @@ class Trainer:
         rate_of = one_cycle(schedule, self.steps)
         self.model.train()
         self._step.image_size = self.recipe.image_size_of(state.epoch)
-        for images, labels in self._batches(state.epoch, state.step) if state.step < steps else ():
+        plan = self._plan(state.epoch)
+        for images, labels in self._batches(plan, state.epoch, state.step) if state.step < steps else ():
             rate = rate_of(done + state.step)
             optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
             loss, logits = self._step(images, labels)
             state.losses[state.step] = loss
             state.correct += (logits.argmax(dim=1) == labels).sum()
+            if state.image_losses:
+                state.image_losses.after_step(plan[state.step * batch_size :], logits, labels)
             state.step += 1
             if self._average:
                 self._average.after_step(done + state.step)
@@ -220,7 +223,7 @@ class Trainer:
         bad = (~state.losses[: state.step].isfinite()).nonzero()
         if len(bad):
             step = int(bad[0])
-            raise RunError(_diverged("loss", state.losses[step].item(), epoch, step + 1, rate_of(done + step)))
+            raise RunError(diverged("loss", state.losses[step].item(), epoch, step + 1, rate_of(done + step)))
         self.lap()
         rate = rate_of(done + steps - 1)
 
@@ -229,38 +232,39 @@ class Trainer:
         eval_seconds = self._clock.seconds() if tested else 0.0
         self._clock = None
         if test and not math.isfinite(test.loss):
-            raise RunError(_diverged("test loss", test.loss, epoch, state.step, rate))
+            raise RunError(diverged("test loss", test.loss, epoch, state.step, rate))
         losses = state.losses[:steps]
         weights = torch.full_like(losses, batch_size)
-        weights[-1] = self.images_per_epoch - batch_size * (steps - 1)
+        weights[-1] = len(plan) - batch_size * (steps - 1)
         log = EpochLog(
             epoch=epoch,
             train_seconds=state.seconds,
             eval_seconds=eval_seconds,
-            train_loss=(losses @ weights).item() / self.images_per_epoch,
-            train_accuracy=state.correct.item() / self.images_per_epoch,
+            train_loss=(losses @ weights).item() / len(plan),
+            train_accuracy=state.correct.item() / len(plan),
             test_loss=test.loss if test else None,
             test_accuracy=test.accuracy if test else None,
             learning_rate=rate * state.optimizers[0].param_groups[0]["initial_lr"],
-            images_per_second=self.images_per_epoch / state.seconds,
+            images_per_second=len(plan) / state.seconds,
             other_cores=state.other_seconds / state.seconds,
         )
         state.end_epoch(log)
         return log
 
-    def _batches(self, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
-        """The batches of epoch `epoch` (from 0) from step `first` on, as they are trained on."""
+    def _batches(self, plan: EpochPlan, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `epoch` (from 0), whose plan this is, from step `first` on, as they are trained on."""
         size = self.recipe.batch_size_of(epoch)
-        loaded = self._loaders[size].batches(self._plan(epoch)[first * size :])
+        loaded = self._loaders[size].batches(plan[first * size :])
         if self._augment is None:
             return loaded
         return self._augment.batches(loaded, self.recipe.seed, epoch, first)
 
     def _plan(self, epoch: int) -> EpochPlan:
         """What is trained on in epoch `epoch`, from 0."""
-        total = len(self.dataset.train_images)
+        total, losses = len(self.dataset.train_images), self.state.image_losses
         plan = draw_plan(total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch)
-        return plan[: self.images_per_epoch]
+        images = self.recipe.images_of(epoch, total)
+        return losses.hardest(plan, images) if losses else plan[:images]
 
     def _evaluate(self, observers: Sequence[Observer] = ()) -> Evaluated:
         def between() -> None:
@@ -282,11 +286,12 @@ class Trainer:
         many = torch._dynamo.config.patch(recompile_limit=1000)
         with self.state.untouched(), many:
             for (whole, side), epoch in shapes.items():
-                with contextlib.closing(self._batches(epoch)) as batches:
+                plan = self._plan(epoch)
+                with contextlib.closing(self._batches(plan, epoch)) as batches:
                     dtype = next(batches)[0].dtype  # compiled for another, the step would be compiled again in training
                 self.model.train()
                 self._step.image_size = side
-                for size in {whole, self.images_per_epoch % whole or whole}:
+                for size in {whole, len(plan) % whole or whole}:
                     images = torch.randn(size, 3, 32, 32, device=self.device)
                     images = images.to(dtype=dtype, memory_format=torch.channels_last)
                     labels = torch.randint(0, len(self.dataset.classes), (size,), device=self.device)
@@ -302,7 +307,7 @@ class Trainer:
         go along in proportion. It leaves no trace in the state, bit for bit.
         """
         losses: list[float] = []
-        every = (batch for epoch in itertools.count() for batch in self._batches(epoch))
+        every = (batch for epoch in itertools.count() for batch in self._batches(self._plan(epoch), epoch))
         with self.state.untouched(), contextlib.closing(every) as batches:
             self.model.train()
             self._step.image_size = self.recipe.image_size_of(0)
@@ -312,9 +317,3 @@ class Trainer:
                 if stop(losses[-1]):
                     break
         return losses
-
-
-def _diverged(what: str, value: float, epoch: int, step: int, rate: float) -> str:
-    return (
-        f"the {what} is {value} in epoch {epoch}, step {step}, at learning rate {rate:.3g}; try a lower schedule.max_lr"
-    )

@@ -23,7 +23,8 @@ from fastcifar.peers.plain_pytorch import PlainPytorch
 from fastcifar.peers.program import Line, Output
 from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
 from fastcifar.records.check import read_record
-from fastcifar.records.record import Epoch, Images, Record, Run, make_record, to_json
+from fastcifar.records.record import Epoch, Images, Record, Run, to_json
+from fastcifar.records.summary import make_record
 from fastcifar.report.console import Console
 from fastcifar.report.tables import print_peers
 

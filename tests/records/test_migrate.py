@@ -11,7 +11,7 @@ import pytest
 from made_records import record
 
 from fastcifar.errors import InputError
-from fastcifar.recipe import Adam, Augmentation, Average, Evaluation, Resnet
+from fastcifar.recipe import Adam, Augmentation, Average, Evaluation, Resnet, Selection
 from fastcifar.recipe.migrate import with_kinds
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.migrate import MIGRATIONS, migrated
@@ -151,6 +151,18 @@ def test_a_recipe_of_before_with_another_hash_is_refused(tmp_path: Path, version
 def test_a_recipe_that_is_none_is_passed_on(junk: Any) -> None:
     filled = with_kinds(junk)
     assert filled == ({**BEFORE_3, **junk} if isinstance(junk, dict) else junk)
+
+
+def test_before_the_sixth_version_every_epoch_was_of_all_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {**json.loads(to_json(record())), "schema_version": 5}
+    assert values["recipe"].pop("selection") == {"leave_out": 0.0, "after_epoch": 1}
+    values["recipe_hash"] = recipe_hash(values["recipe"])
+    monkeypatch.setattr(Selection.__init__, "__defaults__", (0.5, 2))
+    assert migrated(values)["recipe"]["selection"] == {"leave_out": 0.0, "after_epoch": 1}
+    monkeypatch.undo()
+    assert read(tmp_path, values).recipe == record().recipe
 
 
 def test_what_the_second_version_says_was_used_stands(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from fastcifar.errors import InputError
 from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe, Resnet
 from fastcifar.records.leaderboard import Curve, Group, Published, groups, read_entry
-from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work, make_record, to_json
+from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work, to_json
+from fastcifar.records.summary import make_record
 from fastcifar.report.charts import Timed
 from fastcifar.report.leaderboard_page import write_page
 

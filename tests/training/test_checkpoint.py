@@ -17,7 +17,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, Stopped
 from fastcifar.execution import Execution
 from fastcifar.own import OwnCode
-from fastcifar.recipe import Average, Evaluation, Muon, OwnModel, OwnOptimizer, Recipe, Sgd, Speednet
+from fastcifar.recipe import Average, Evaluation, Muon, OwnModel, OwnOptimizer, Recipe, Selection, Sgd, Speednet
 from fastcifar.training import checkpoint
 from fastcifar.training.checkpoint import Checkpoints, Spent, earlier, go_on
 from fastcifar.training.log import EpochLog, Observer
@@ -82,6 +82,7 @@ def recipes(quick: Recipe) -> dict[str, tuple[Recipe, OwnCode]]:
         "sgd, lookahead, sizes": (sgd.with_optimizer(Sgd(nesterov=True, momentum=0.9)), OwnCode()),
         "muon, whitening, flip": (replace(muon, evaluation=Evaluation("flip")), OwnCode()),
         "one's own": (own, OwnCode(model=Mine, optimizer=adagrad)),
+        "the hardest images": (replace(quick, batch_size=64, selection=Selection(leave_out=0.3)), OwnCode()),
     }
 
 
@@ -110,7 +111,9 @@ def assert_same_end(one: Trainer, other: Trainer) -> None:
     assert_same(*states)
 
 
-@pytest.mark.parametrize("name", ["adam, ema", "sgd, lookahead, sizes", "muon, whitening, flip", "one's own"])
+@pytest.mark.parametrize(
+    "name", ["adam, ema", "sgd, lookahead, sizes", "muon, whitening, flip", "one's own", "the hardest images"]
+)
 def test_killed_twice_it_ends_as_if_it_had_not_been(
     name: str, small: Dataset, quick: Recipe, tmp_path: Path, restored_rng: object
 ) -> None:
@@ -128,7 +131,7 @@ def test_killed_twice_it_ends_as_if_it_had_not_been(
     assert second.state.step > 0
     assert any("goes on in epoch 1 after" in note for note in notes)
     assert spent.interruptions == 1
-    killed(tmp_path, second, Kill(2, None), spent)
+    killed(tmp_path, second, Kill(2, 2 if name == "the hardest images" else None), spent)
 
     third = Trainer(recipe, small, CPU, own)
     session = earlier(tmp_path, third.recipe)

@@ -1,0 +1,141 @@
+"""A record's figures, which follow from the logs of its runs, and a record made of those."""
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fastcifar.execution import Execution
+from fastcifar.recipe import Recipe, validated
+from fastcifar.records.protocol import (
+    P_LIMIT,
+    ProtocolName,
+    epochs_to,
+    first_crossing,
+    fixed_budget,
+    interval,
+    p_below,
+)
+from fastcifar.records.record import (
+    SCHEMA_VERSION,
+    Environment,
+    Executed,
+    Images,
+    Interval,
+    Record,
+    Run,
+    Source,
+    Summary,
+    Work,
+    recipe_hash,
+)
+
+
+def summarise(
+    runs: Sequence[Run], protocol: ProtocolName, target: float, images: Sequence[int], work: Work | None = None
+) -> Summary:
+    """All figures of a record, from its runs' logs; `images` are trained on in each epoch, with `work`."""
+    times = [
+        first_crossing(run.epochs, target) if protocol == "first-crossing" else fixed_budget(run.epochs) for run in runs
+    ]
+    accuracies = [run.final_accuracy for run in runs]
+    rates = [images_per_second(run, images) for run in runs]
+    known = [time for time in times if time is not None]
+    timed = len(known) == len(runs)
+    p = p_below(accuracies, target)
+    if protocol == "first-crossing":
+        reached = timed
+    else:
+        reached = p is not None and p < P_LIMIT and interval(accuracies)[0] >= target
+    return Summary(
+        runs=len(runs),
+        seconds=_interval(known) if timed else None,
+        final_accuracy=_interval(accuracies),
+        images_per_second=_interval(rates),
+        petaflops=_interval([_petaflops(run, protocol, target, images, work) for run in runs])
+        if work and timed
+        else None,
+        p=p,
+        reached=reached,
+    )
+
+
+def _timed_epochs(run: Run, protocol: ProtocolName, target: float) -> int:
+    """How many of a run's epochs its seconds are of, by the protocol: up to the first at the target, or all."""
+    crossed = epochs_to(target, run.epochs) if protocol == "first-crossing" else None
+    return crossed or len(run.epochs)
+
+
+def _petaflops(run: Run, protocol: ProtocolName, target: float, images: Sequence[int], work: Work) -> float:
+    timed = _timed_epochs(run, protocol, target)
+    return math.fsum(map(operator.mul, images[:timed], work.flops_per_image)) / 1e15
+
+
+def images_by_epoch(images: Images, recipe: Recipe | None, runs: Sequence[Run]) -> list[int]:
+    """How many images are trained on in each epoch of the longest of `runs`."""
+    epochs = range(max(len(run.epochs) for run in runs))
+    return [images.train if recipe is None else recipe.images_of(epoch, images.train) for epoch in epochs]
+
+
+def images_per_second(run: Run, images: Sequence[int]) -> float:
+    """In training, by `images_by_epoch`."""
+    return sum(images[: len(run.epochs)]) / math.fsum(epoch.train_seconds for epoch in run.epochs)
+
+
+def optimizer_petaflops(record: Record) -> float | None:
+    """What the optimizer's own steps take beside `summary.petaflops`, a mean over the runs; None without `work`."""
+    recipe, work = record.recipe, record.work
+    if recipe is None or work is None:
+        return None
+    images = images_by_epoch(record.images, recipe, record.runs)
+    steps = [
+        sum(
+            math.ceil(images[epoch] / recipe.batch_size_of(epoch))
+            for epoch in range(_timed_epochs(run, record.protocol, record.target))
+        )
+        for run in record.runs
+    ]
+    return work.optimizer_flops_per_step * sum(steps) / len(steps) / 1e15
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    mean, low, high = interval(values)
+    return Interval(mean=mean, low=low, high=high)
+
+
+def make_record(
+    *,
+    program: str,
+    name: str,
+    protocol: ProtocolName,
+    target: float,
+    recipe: Recipe | None,
+    execution: Execution | None,
+    images: Images,
+    environment: dict[str, Any],
+    runs: Sequence[Run],
+    sources: Sequence[Source] = (),
+    work: Work | None = None,
+    evaluation: str | None = None,
+) -> Record:
+    """A record of `runs`, its summary and hash computed; `execution` is resolved."""
+    if recipe is not None:
+        recipe = validated(asdict(recipe))  # whole numbers become floats where floats are meant, as in the file
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        program=program,
+        name=name,
+        protocol=protocol,
+        target=target,
+        recipe=recipe,
+        recipe_hash=None if recipe is None else recipe_hash(asdict(recipe)),
+        sources=list(sources),
+        execution=None if execution is None else Executed(**asdict(execution)),
+        evaluation=evaluation,
+        images=images,
+        work=work,
+        environment=Environment(**environment),
+        runs=list(runs),
+        summary=summarise(runs, protocol, target, images_by_epoch(images, recipe, runs), work),
+    )

@@ -1,0 +1,45 @@
+"""Which training images an epoch is of: all, or without the easiest ones, whose gradients are next to nothing.
+
+An image's loss is that of the step it was last trained in, which costs nothing to know: nearest to the selective
+backpropagation of Jiang et al. 2019, "Accelerating Deep Learning by Focusing on the Biggest Losers", arXiv 1910.00762,
+which needs a forward pass of every image first; airbench96 (github.com/KellerJordan/cifar10-airbench) asks a small
+network trained before.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastcifar.data.plan import EpochPlan
+
+
+class ImageLosses:
+    """The loss of each of `images` training images when it was last trained on, on the device.
+
+    `latest` (images,) float32 is written step by step, and `before` is what it was when the present epoch began, by
+    which that epoch's images are chosen: so an epoch that is resumed in its middle is the same one. At first all are
+    infinite.
+    """
+
+    def __init__(self, images: int, device: torch.device) -> None:
+        self.latest = torch.full((images,), torch.inf, device=device)
+        self.before = self.latest.clone()
+
+    def hardest(self, plan: EpochPlan, images: int) -> EpochPlan:
+        """`plan`, of all images, for the `images` of the greatest losses alone, in its sequence."""
+        if images >= len(plan):
+            return plan
+        chosen = np.zeros(len(self.before), np.bool_)
+        chosen[self.before.argsort(descending=True, stable=True)[:images].cpu().numpy()] = True
+        return plan[chosen[plan.indices]]
+
+    @torch.no_grad()
+    def after_step(self, plan: EpochPlan, logits: Tensor, labels: Tensor) -> None:
+        """A step was trained on the first B images of `plan`; logits (B, classes) and labels (B,) are its."""
+        indices = torch.from_numpy(plan.indices[: len(labels)]).to(labels.device, non_blocking=True)
+        self.latest[indices] = F.cross_entropy(logits.float(), labels, reduction="none")
+
+    def end_epoch(self) -> None:
+        """The next epoch is chosen by what is known now."""
+        self.before.copy_(self.latest)
