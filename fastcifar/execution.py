@@ -19,8 +19,7 @@ class Execution:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
     loader: Literal["auto", "dali", "fused"] = "auto"
-    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: dali on a GPU, fused on CPUs,
-    where DALI's threads take cores from the training; whichever can be had, where the other cannot."""
+    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: dali, else fused."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
@@ -47,8 +46,8 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
 
     loader = execution.loader
     if loader == "auto":
-        loader = "dali" if has_dali() and (device == "cuda" or not compiler()) else "fused"
-        if device == "cuda" and loader == "fused":
+        loader = "dali" if has_dali() else "fused"
+        if loader == "fused":
             notes.append("no NVIDIA DALI on this machine: loader fused")
 
     precision = execution.precision

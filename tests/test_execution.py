@@ -24,12 +24,7 @@ def test_auto_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
-    assert resolve(Execution()) == (Execution("cpu", "fused", precision, "off"), [])  # type: ignore[arg-type]
-    monkeypatch.setattr("fastcifar.execution.compiler", lambda: None)  # without one, fused is many kernels
     assert resolve(Execution()) == (Execution("cpu", "dali", precision, "off"), [])  # type: ignore[arg-type]
-    monkeypatch.setattr("fastcifar.execution.has_dali", lambda: False)
-    assert resolve(Execution()) == (Execution("cpu", "fused", precision, "off"), [])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float16")])
@@ -39,7 +34,6 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: s
     monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
     resolved, notes = resolve(Execution())
     assert (resolved.device, resolved.precision, resolved.compile) == ("cuda", precision, "reduce-overhead")
-    assert resolved.loader == "dali"
     assert not notes
 
 
@@ -49,10 +43,7 @@ def test_what_is_named_is_kept(no_gpu: None) -> None:
 
 
 @pytest.mark.parametrize("missing", ["nvidia", "nvidia.dali"])
-def test_a_gpu_without_dali_says_so_and_takes_fused(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
+def test_without_dali_it_says_so_and_takes_fused(no_gpu: None, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else find(name))
     resolved, notes = resolve(Execution())

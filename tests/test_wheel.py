@@ -116,7 +116,8 @@ def test_the_leaderboard(fastcifar: Installed) -> None:
 
 
 def test_rivals(fastcifar: Installed) -> None:
-    fastcifar("bench", "peers", *TOY, "--target", "0.01", "--out", "peers")
+    plain = ["--image-sizes", "--evaluation.tta", "none"]  # which is all that plain PyTorch does
+    fastcifar("bench", "peers", *TOY, *plain, "--target", "0.01", "--out", "peers")
     for name in ("fastcifar", "plain_pytorch"):
         record = json.loads((fastcifar.folder / "peers" / f"{name}.record.json").read_text())
         assert len(record["runs"]) == 1

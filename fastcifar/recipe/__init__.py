@@ -110,11 +110,16 @@ class Recipe:
         """Side in pixels of the images trained on in epoch `epoch`, from 0."""
         return self.image_sizes[min(epoch, len(self.image_sizes) - 1)] if self.image_sizes else 32
 
+    def left_out_of(self, epoch: int) -> float:
+        """The share of the training images that epoch `epoch`, from 0, leaves out."""
+        return self.selection.leave_out if epoch >= self.selection.after_epoch else 0.0
+
     def images_of(self, epoch: int, images: int) -> int:
         """How many of `images` training images epoch `epoch`, from 0, is of; whole batches where some are left out."""
-        left = self.selection.leave_out if epoch >= self.selection.after_epoch else 0.0
-        chosen, size = round(images * (1 - left)), self.batch_size_of(epoch)
-        return max(size, chosen - chosen % size) if left or self.drop_last else images
+        size, left = self.batch_size_of(epoch), self.left_out_of(epoch)
+        whole = images - images % size if self.drop_last else images
+        chosen = round(whole * (1 - left))
+        return max(size, chosen - chosen % size) if left else whole
 
     def tested_after(self, epoch: int) -> bool:
         """Whether the network is tested after epoch `epoch`, from 1."""

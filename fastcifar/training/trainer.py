@@ -264,7 +264,7 @@ class Trainer:
         total, losses = len(self.dataset.train_images), self.state.image_losses
         plan = draw_plan(total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch)
         images = self.recipe.images_of(epoch, total)
-        return losses.hardest(plan, images) if losses else plan[:images]
+        return losses.hardest(plan, images) if losses and self.recipe.left_out_of(epoch) else plan[:images]
 
     def _evaluate(self, observers: Sequence[Observer] = ()) -> Evaluated:
         def between() -> None:

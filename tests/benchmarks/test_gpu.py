@@ -165,7 +165,7 @@ def test_ended_from_outside_it_leaves_nothing_running(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "benchmarks", "gpu", "--dry-run", "--out", str(tmp_path), "--only", "train"]
     with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("[4/8] train")
+        assert process.stdout.readline().startswith("[4/9] train")
         process.send_signal(signal.SIGTERM)
         rest, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

@@ -150,7 +150,7 @@ def test_a_finished_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         (["--epochs", "3"], "a run of another recipe: epochs is 3, not 2"),
         (["--seed", "5"], "a run of another recipe: seed is 5, not 0"),
-        (["--recipe", "laptop"], "a run of another recipe: epochs is 8, not 2"),
+        (["--recipe", "laptop"], "a run of another recipe: epochs is 12, not 2"),
         (["--dataset", "cifar100"], "a run of another recipe: dataset is cifar100"),
         (["--out", "x"], "--out: not with --resume"),
         (["--find-lr"], "--find-lr: not with --resume"),

@@ -49,11 +49,13 @@ def test_the_hardest_stay_in_the_sequence_of_the_plan() -> None:
         ({"selection": {"leave_out": 0.25, "after_epoch": 2}, "batch_sizes": [100, 100, 50]}, [300, 300, 200]),
         ({"selection": {"leave_out": 0.9}}, [300, 100, 100]),  # a batch at the least
         ({"drop_last": True, "batch_size": 128}, [256, 256, 256]),
+        ({"drop_last": True, "batch_size": 64, "selection": {"leave_out": 0.1}}, [256, 192, 192]),
     ],
 )
 def test_how_many_images_an_epoch_is_of(changes: dict[str, object], images: list[int]) -> None:
     recipe = validated({"epochs": 3, "batch_size": 100, "schedule": {"peak_epoch": 1}, **changes})
     assert [recipe.images_of(epoch, 300) for epoch in range(3)] == images
+    assert [recipe.images_of(epoch, images[0]) for epoch in range(3)] == images  # as a record has their number
 
 
 class Chosen(Observer):
