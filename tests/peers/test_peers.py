@@ -370,6 +370,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setenv("COLUMNS", "120")
     toy = ["--dataset", "synthetic", "--limit-train", "200", "--limit-test", "100", "--width", "4", "--epochs", "1"]
     toy += ["--batch-size", "64", "--device", "cpu", "--loader", "dali", "--target", "0.01"]
+    toy += ["--image-sizes", "--evaluation.tta", "none"]  # which is all that plain PyTorch does
     out = tmp_path / "records"
     assert main(["bench", "peers", "--recipe", "laptop", *toy, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
