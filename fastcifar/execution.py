@@ -1,11 +1,15 @@
 """How a recipe is executed: device, loader, precision, compilation. Never part of a recipe's identity."""
 
 import importlib.util
+import logging
 import math
 import os
 import shutil
+import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from fastcifar.errors import InputError
 
@@ -19,7 +23,8 @@ class Execution:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
     loader: Literal["auto", "dali", "fused"] = "auto"
-    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: dali, else fused."""
+    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: dali on a GPU, fused on CPUs,
+    where DALI's threads take cores from the training; whichever can be had, where the other cannot."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
@@ -46,8 +51,8 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
 
     loader = execution.loader
     if loader == "auto":
-        loader = "dali" if has_dali() else "fused"
-        if loader == "fused":
+        loader = "dali" if has_dali() and (device == "cuda" or not compiler()) else "fused"
+        if device == "cuda" and loader == "fused":
             notes.append("no NVIDIA DALI on this machine: loader fused")
 
     precision = execution.precision
@@ -60,7 +65,7 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
     if mode == "auto":
         mode = "reduce-overhead" if device == "cuda" else "off"
     if mode != "off" and not compiler():
-        notes.append("no C++ compiler on this machine, which torch.compile needs: running eager")
+        notes.append("no C++ compiler with Python's headers on this machine, which torch.compile needs: running eager")
         mode = "off"
     return replace(execution, device=device, loader=loader, precision=precision, compile=mode), notes
 
@@ -106,8 +111,25 @@ def has_dali() -> bool:
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler that torch.compile would call (`$CXX`, else g++ or clang++), or None."""
+    """Path of the C++ compiler that torch.compile would call (`$CXX`, else g++ or clang++).
+
+    None where there is none, or no Python.h, which the code for it includes.
+    """
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return None
     return next(
         (path for name in (os.environ.get("CXX"), "g++", "clang++") if name and (path := shutil.which(name))),
         None,
     )
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """torch.compile, without the warning of its first use that a machine without a GPU has no CUDA runtime."""
+    import torch
+
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_is_news)
+    return torch.compile(function, dynamic=False, **options)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "No CUDA runtime is found" not in record.getMessage()

@@ -1,13 +1,15 @@
 """What `auto` becomes, and what is refused."""
 
 import importlib.util
+import sys
+from pathlib import Path
 
 import pynvml
 import pytest
 import torch
 
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, has_gpu, resolve
+from fastcifar.execution import Execution, compiler, has_gpu, resolve
 
 
 @pytest.fixture
@@ -24,7 +26,20 @@ def test_auto_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert resolve(Execution()) == (Execution("cpu", "dali", precision, "off"), [])  # type: ignore[arg-type]
+    monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
+    assert resolve(Execution()) == (Execution("cpu", "fused", precision, "off"), [])  # type: ignore[arg-type]
+
+
+def test_on_a_cpu_without_a_compiler_dali_is_faster(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcifar.execution.compiler", lambda: None)
+    assert resolve(Execution())[0].loader == "dali"
+
+
+def test_a_compiler_without_pythons_headers_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # any program that is there
+    assert compiler() == sys.executable
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert compiler() is None
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float16")])
@@ -43,13 +58,16 @@ def test_what_is_named_is_kept(no_gpu: None) -> None:
 
 
 @pytest.mark.parametrize("missing", ["nvidia", "nvidia.dali"])
-def test_without_dali_it_says_so_and_takes_fused(no_gpu: None, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_a_gpu_without_dali_says_so_and_takes_fused(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else find(name))
-    resolved, notes = resolve(Execution())
+    resolved, notes = resolve(Execution(precision="bfloat16"))
     assert resolved.loader == "fused"
     assert notes == ["no NVIDIA DALI on this machine: loader fused"]
-    assert resolve(Execution(loader="dali"))[0].loader == "dali"  # whose one-line error is the loader's
+    named = Execution(loader="dali", precision="bfloat16")
+    assert resolve(named)[0].loader == "dali"  # whose one-line error is the loader's
 
 
 def test_cuda_without_cuda(no_gpu: None) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from fastcifar.data.dataset import Dataset, padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
+from fastcifar.errors import RunError
+from fastcifar.execution import compiled as torch_compiled
 from fastcifar.execution import compiler
 from fastcifar.recipe import Augmentation
 
@@ -20,7 +22,7 @@ class FusedLoader:
 
     The padded images lie on the device twice, as they are and mirrored: then every row of every crop is ROW bytes in
     sequence, which the kernel reads, normalises and writes as vectors. At 50,000 images padded by 4 that is 480 MB.
-    Without a C++ compiler the expression runs uncompiled, as several kernels.
+    Without a compiler the expression runs uncompiled, as several kernels. Raises `RunError` where compiling fails.
     """
 
     def __init__(
@@ -46,14 +48,17 @@ class FusedLoader:
         expression = _expression(3 * self._side, augmentation.cutout, 1 / std, -mean / std, dtype)
         self._execute = expression
         if compiler() is not None if compiled is None else compiled:
-            self._execute = torch.compile(expression, dynamic=False)
+            self._execute = torch_compiled(expression)
             # Compiles here, and not in the first batch; three tensors, since one given thrice is compiled for as such.
             zeros = torch.zeros(3, batch_size, dtype=self._offsets, device=device)
             # torch compiles a function 8 times and then runs it as it is; but every loader's is another one.
-            with torch._dynamo.config.patch(recompile_limit=1000):
-                self._execute(
-                    self._bank, *zeros.unbind(), torch.zeros(batch_size, 2, device=device) if self._jittered else None
-                )
+            jitter = torch.zeros(batch_size, 2, device=device) if self._jittered else None
+            try:
+                with torch._dynamo.config.patch(recompile_limit=1000):
+                    self._execute(self._bank, *zeros.unbind(), jitter)
+            except torch._dynamo.exc.BackendCompilerFailed as error:
+                said = str(error.inner_exception).strip().partition("\n")[0]
+                raise RunError(f"torch.compile failed: {said}; --loader dali needs no compiler") from error
 
     def batches(self, plan: EpochPlan) -> Generator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, 32, 32), channels_last, in the loader's dtype, and labels (B,) int64; see `Loader`."""

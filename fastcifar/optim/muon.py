@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastcifar.execution import compiler
+from fastcifar.execution import compiled, compiler
 from fastcifar.optim.groups import Named, kinds, param_groups
 from fastcifar.recipe import Muon as Config
 
@@ -162,7 +162,7 @@ def _half(device: torch.device) -> torch.dtype:
 @cache
 def _compiled() -> Callable[[Sequence[Tensor], int, torch.dtype], list[Tensor]]:
     """`orthogonalised` as one compiled graph, without the rate, which changes; itself where there is no compiler."""
-    return torch.compile(orthogonalised, fullgraph=True, dynamic=False) if compiler() else orthogonalised
+    return compiled(orthogonalised, fullgraph=True) if compiler() else orthogonalised
 
 
 def _matrix(update: Tensor, *, like: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch._dynamo
 from torch import Tensor
 
 from fastcifar.errors import InputError
+from fastcifar.execution import compiled
 from fastcifar.own import AugmentationFunction, called
 
 
@@ -53,10 +54,10 @@ class OwnAugmentation:
     def _compile(self, images: Tensor) -> None:
         """Take the compiled function's place of the plain one, if there is one, of which there is one try."""
         self._compiled = False
-        compiled = torch.compile(self._function, fullgraph=True, dynamic=False)
+        function = compiled(self._function, fullgraph=True)
         try:
-            compiled(images, _generator(self._device, 0, 0, 0))
-            self._function = compiled
+            function(images, _generator(self._device, 0, 0, 0))
+            self._function = function
         except torch._dynamo.exc.TorchDynamoException:
             self.notes.append(f"{self._name}: torch.compile does not take it whole: it runs eagerly")
 

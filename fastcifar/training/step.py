@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastcifar.data.plan import IMAGE_SIZE
 from fastcifar.errors import RunError, memory_problem
+from fastcifar.execution import compiled
 from fastcifar.training.memory import reuse_pages
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -20,10 +21,13 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
 
 
-def resized(images: Tensor, side: int) -> Tensor:
-    """Images (B, 3, H, W) at (B, 3, side, side), as torchvision's Resize makes them: bilinear, antialiased."""
+def resized(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+    """Images (B, 3, H, W) at (B, 3, side, side) in `dtype`, as torchvision's Resize makes them: bilinear, antialiased.
+
+    They are rounded to `dtype` before too, as the `fused` loader gives them, so that no loader's images differ.
+    """
     # By way of float32, since on the CPU it is not there for less.
-    return F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True).to(images.dtype)
+    return F.interpolate(images.to(dtype).float(), (side, side), mode="bilinear", antialias=True).to(dtype)
 
 
 class TrainingStep:
@@ -56,7 +60,7 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self._whole_batch = self._forward
         if compile != "off":
-            self._whole_batch = torch.compile(self._forward, mode=compile, dynamic=False)
+            self._whole_batch = compiled(self._forward, mode=compile)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss () and logits (B, classes), detached; read them before the next step, which may write over them."""
@@ -108,7 +112,7 @@ class TrainingStep:
 
     def _forward(self, images: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
         if images.shape[-1] != side:
-            images = resized(images, side)
+            images = resized(images, side, DTYPES[self._precision])
         with autocast(self._device, self._precision):
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)

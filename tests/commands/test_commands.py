@@ -126,7 +126,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         "sys.exit(main(sys.argv[1:]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *TOY, "--recipe", "seed", "--out", str(tmp_path / "run")],
+        [sys.executable, "-c", script, *TOY, "--loader", "dali", "--recipe", "seed", "--out", str(tmp_path / "run")],
         capture_output=True,
         text=True,
         check=False,
