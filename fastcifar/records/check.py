@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import asdict
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from fastcifar.errors import InputError, complaint, short
 from fastcifar.own import digest, own_files
 from fastcifar.recipe import Recipe, validated
+from fastcifar.records import forged
 from fastcifar.records.migrate import migrated
 from fastcifar.records.protocol import P_LIMIT, first_crossing
 from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash
@@ -52,9 +52,8 @@ def read_record(path: Path) -> Record:
         if record.recipe_hash != (found := recipe_hash(values["recipe"])):
             refuse("recipe_hash", f"is not that of the recipe, which is {found}")
         _check_recipe(record, record.recipe, refuse)
-    used, execution = record.environment.gpus, record.execution
-    if execution and used is not None and (used > 0) != (execution.device == "cuda"):
-        refuse("environment.gpus", f"{used} used, but the runs were on {execution.device}")
+    forged.check_program(record, refuse)
+    forged.check_hardware(record, refuse)
     _check_sources(record, refuse)
     _check_work(record, refuse)
     _check_runs(record, refuse)
@@ -134,7 +133,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
+def _check_recipe(record: Record, recipe: Recipe, refuse: forged.Refuse) -> None:
     """The record is of this recipe: target, number of images, number of epochs, seeds."""
     if record.target != recipe.target:
         refuse("target", f"{record.target} is not the recipe's {recipe.target}")
@@ -143,25 +142,15 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: Any) -> None:
     whole = recipe.limit_train is None and recipe.limit_test is None and recipe.validation is None
     if whole and recipe.dataset == "cifar10" and recipe.dataset_sha256 not in (None, CIFAR10_SHA256):
         refuse("recipe.dataset_sha256", f"is not CIFAR-10's, which is {CIFAR10_SHA256}")
-    if recipe.dataset in ("cifar10", "cifar100"):
-        train = recipe.limit_train or 50_000 - (recipe.validation or 0)
-        for field, expected in {
-            "train": recipe.images_of(0, train),
-            "test": recipe.limit_test or recipe.validation or 10_000,
-        }.items():
-            if (number := getattr(record.images, field)) != expected:
-                refuse(f"images.{field}", f"{number:,} images; by the recipe it is {expected:,}")
+    forged.check_images(record, recipe, refuse)
     for number, run in enumerate(record.runs):
         seed = recipe.seed + number  # in sequence, so that no run can be left out
         if run.seed != seed:
             refuse(f"runs.{number}.seed", f"{run.seed}; the recipe's seeds go on from {recipe.seed}: {seed}")
-        stopped = recipe.stop_at_target and first_crossing(run.epochs[:-1], recipe.target) is None
-        stopped = stopped and run.final_accuracy >= recipe.target
-        if len(run.epochs) != recipe.epochs and not (stopped and len(run.epochs) < recipe.epochs):
-            refuse(f"runs.{number}.epochs", f"{len(run.epochs)} epochs; the recipe has {recipe.epochs}")
+    forged.check_end(record, recipe, refuse)
 
 
-def _check_sources(record: Record, refuse: Any) -> None:
+def _check_sources(record: Record, refuse: forged.Refuse) -> None:
     """The record has the code of somebody's own that its recipe names, byte by byte, and no other."""
     recipe = record.recipe
     named = own_files(recipe) if recipe else {}
@@ -182,7 +171,7 @@ def _check_sources(record: Record, refuse: Any) -> None:
             refuse("recipe", "has a sha256 that no source has")
 
 
-def _check_work(record: Record, refuse: Any) -> None:
+def _check_work(record: Record, refuse: forged.Refuse) -> None:
     """There is a number of operations for each epoch."""
     if record.work is None:
         return
@@ -192,23 +181,16 @@ def _check_work(record: Record, refuse: Any) -> None:
         refuse("work.flops_per_image", f"{number} epochs; the recipe has {record.recipe.epochs}")
 
 
-def _check_runs(record: Record, refuse: Any) -> None:
+def _check_runs(record: Record, refuse: forged.Refuse) -> None:
     """Every run's log is one that a machine could have written."""
     seeds = [run.seed for run in record.runs if run.seed is not None]
     images = images_by_epoch(record.images, record.recipe, record.runs)
-    ends: datetime | None = None  # of the run before
+    forged.check_times(record, refuse)
+    forged.check_different(record, refuse)
     for number, run in enumerate(record.runs):
         place = f"runs.{number}"
         if run.seed is not None and run.seed in seeds[:number]:
             refuse(f"{place}.seed", f"{run.seed} stands in an earlier run already")
-        try:
-            started = datetime.fromisoformat(run.started)
-            next_end = started + timedelta(seconds=run.wall_seconds)
-        except (ValueError, OverflowError):
-            refuse(f"{place}.started", f"{run.started} with {run.wall_seconds:g} s after it is no time")
-        if ends and started < ends - timedelta(seconds=2):  # a clock that is being set may step a little
-            refuse(f"{place}.started", f"{run.started} is before the run before it had ended")
-        ends = next_end
         spent = math.fsum(epoch.train_seconds + (epoch.eval_seconds or 0) for epoch in run.epochs)
         if spent + run.lost_seconds > run.wall_seconds * 1.001 + 0.01:
             lost = f", and {run.lost_seconds:g} s were done again" if run.lost_seconds else ""
@@ -231,9 +213,10 @@ def _check_runs(record: Record, refuse: Any) -> None:
             rate = images[index] / epoch.train_seconds
             if not math.isclose(epoch.images_per_second, rate, rel_tol=1e-6):
                 refuse(f"{line}.images_per_second", f"{epoch.images_per_second:g}; by its seconds it is {rate:g}")
+    forged.check_rates(record, images, refuse)
 
 
-def _check_summary(record: Record, refuse: Any) -> None:
+def _check_summary(record: Record, refuse: forged.Refuse) -> None:
     """The summary follows from the log."""
     images = images_by_epoch(record.images, record.recipe, record.runs)
     summary = summarise(record.runs, record.protocol, record.target, images, record.work)

@@ -30,8 +30,13 @@ Text = Annotated[
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seconds = NonNegative
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Bounds are far beyond what there is, and near enough that no sum or product of such figures is past every float.
+LONGEST = 1e9  # seconds, 30 years
+Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
+SomeSeconds = Annotated[float, Field(gt=0, le=LONGEST)]
+Operations = Annotated[float, Field(ge=0, le=1e30)]
+Quantity = Annotated[float, Field(gt=0, le=1e9)]  # of watts or GiB
+Number = Annotated[int, Field(ge=1, le=100_000)]  # of cores, say
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -43,14 +48,14 @@ class Epoch(_Strict):
     """An epoch's line of the log: as `fastcifar.training.log.EpochLog`; None where a program says nothing."""
 
     epoch: Annotated[int, Field(ge=1)]
-    train_seconds: Positive
+    train_seconds: SomeSeconds
     eval_seconds: Seconds | None = None
-    train_loss: Finite | None = None
+    train_loss: NonNegative | None = None
     train_accuracy: Accuracy | None = None
-    test_loss: Finite | None = None
+    test_loss: NonNegative | None = None
     test_accuracy: Accuracy | None = None
-    learning_rate: Seconds | None = None
-    images_per_second: Positive
+    learning_rate: NonNegative | None = None
+    images_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     other_cores: Annotated[float, Field(ge=0, le=100_000)] | None = None
 
 
@@ -65,8 +70,8 @@ class Run(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None
     started: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00$")]
     setup_seconds: Seconds
-    wall_seconds: Positive
-    interruptions: Annotated[int, Field(ge=0)] = 0
+    wall_seconds: SomeSeconds
+    interruptions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     lost_seconds: Seconds = 0.0
     epochs: Annotated[list[Epoch], Field(min_length=1, max_length=100_000)]
 
@@ -115,15 +120,15 @@ class Work(_Strict):
     """Floating-point operations: of training on an image, forward and backward, in each epoch of the recipe; and of a
     step of the optimizer, which are reported beside those. Counted by `fastcifar.bench.flops`."""
 
-    flops_per_image: Annotated[list[NonNegative], Field(min_length=1, max_length=100_000)]
-    optimizer_flops_per_step: NonNegative
+    flops_per_image: Annotated[list[Operations], Field(min_length=1, max_length=100_000)]
+    optimizer_flops_per_step: Operations
 
 
 class Images(_Strict):
     """Images trained on in an epoch, and tested on."""
 
-    train: Annotated[int, Field(ge=1)]
-    test: Annotated[int, Field(ge=1)]
+    train: Annotated[int, Field(ge=1, le=10**9)]
+    test: Annotated[int, Field(ge=1, le=10**9)]
 
 
 class Environment(_Strict):
@@ -136,21 +141,21 @@ class Environment(_Strict):
     commit: Line | None = None
     dirty: bool | None = None
     gpu: Line | None = None
-    gpus: Annotated[int, Field(ge=0)] | None = None
-    gpu_power_limit_watts: Positive | None = None
+    gpus: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    gpu_power_limit_watts: Quantity | None = None
     driver: Line | None = None
     cuda: Line | None = None
-    cudnn: int | None = None
+    cudnn: Annotated[int, Field(ge=0, le=10**9)] | None = None
     torch: Line | None = None
     torchvision: Line | None = None
     dali: Line | None = None
     python: Line | None = None
     os: Line | None = None
     cpu: Line | None = None
-    cores: Annotated[int, Field(ge=1)] | None = None
-    threads: Annotated[int, Field(ge=1)] | None = None
+    cores: Number | None = None
+    threads: Number | None = None
     cpu_capability: Line | None = None
-    memory_gib: Positive | None = None
+    memory_gib: Quantity | None = None
     compiler: Line | None = None
 
 

@@ -93,7 +93,9 @@ def test_what_is_tested_is_said(tmp_path: Path) -> None:
     def said(recipe: Recipe | None, evaluation: str | None = None) -> str:
         found = record(recipe=recipe)
         if evaluation:
-            found = found.model_copy(update={"recipe": None, "recipe_hash": None, "evaluation": evaluation})
+            found = found.model_copy(
+                update={"program": "rival 1", "recipe": None, "recipe_hash": None, "evaluation": evaluation}
+            )
         return read_entry(keep(tmp_path, "one", found)).evaluation
 
     def recipe(average: Any, **testing: Any) -> Recipe:

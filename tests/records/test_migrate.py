@@ -76,6 +76,7 @@ def test_of_the_machines_gpus_those_that_were_used_count(
 ) -> None:
     values = first_version(gpu_power_limit_watts=700.0, **environment) if environment["gpus"] else first_version()
     values["execution"] = execution and {**values["execution"], **execution}
+    values["program"] = values["program"] if execution else "rival 1"
     found = read(tmp_path, values).environment
     assert (found.gpu, found.gpus, found.gpu_power_limit_watts) == used
 

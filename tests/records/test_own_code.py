@@ -103,7 +103,7 @@ def test_the_work_of_first_crossing_ends_at_the_target() -> None:
 def test_a_rivals_record_has_no_work(tmp_path: Path) -> None:
     values = json.loads(to_json(record(work=WORK)))
     file = tmp_path / "one.record.json"
-    file.write_text(json.dumps({**values, "recipe": None, "recipe_hash": None}))
+    file.write_text(json.dumps({**values, "program": "rival 1", "recipe": None, "recipe_hash": None}))
     with pytest.raises(InputError, match="work: there is no recipe"):
         read_record(file)
 

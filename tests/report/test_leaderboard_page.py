@@ -74,7 +74,7 @@ def record(
                 )
             )
         wall = sum(epoch.train_seconds + (epoch.eval_seconds or 0) for epoch in log) + 1
-        started = f"2026-11-{20 + number % 10:02}T10:00:00+00:00"
+        started = f"2026-11-{10 + number % 10:02}T10:00:00+00:00"
         made.append(Run(seed=number, started=started, setup_seconds=12.5, wall_seconds=wall, epochs=log))
     machine: dict[str, Any] = dict.fromkeys(Environment.model_fields)
     machine |= {"fastcifar": "0.1.0", "torch": "2.15.0", "python": "3.11.2", "os": "Linux-6.1", "cpu": CPU, "cores": 2}

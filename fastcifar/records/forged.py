@@ -1,0 +1,141 @@
+"""What no machine can have measured and no trainer of ours have trained, whatever a record says: where a forger was
+careless. `fastcifar.records.check` calls all of it, with its `refuse`, which takes a field and what is wrong there.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import NoReturn, Protocol
+
+from fastcifar.recipe import DATASETS, Recipe
+from fastcifar.records.protocol import epochs_to
+from fastcifar.records.record import Epoch, Record
+
+BANDWIDTH = 1e13  # bytes/s of one device's memory, which is beyond any that there is
+TRAIN, TEST = 50_000, 10_000  # images of each data set that ships
+FIRST = datetime(2009, 1, 1, tzinfo=UTC)  # CIFAR-10 was published that year
+WRITTEN = datetime(2026, 11, 26, tzinfo=UTC)  # this check; a clock that stands before it is wrong
+CLOCK_STEP = timedelta(seconds=2)  # of a clock that is being set, in all runs together
+
+
+class Refuse(Protocol):
+    """Raises `InputError` at a field, by its dotted name."""
+
+    def __call__(self, field: str, complaint: str) -> NoReturn: ...
+
+
+def is_ours(record: Record) -> bool:
+    """Whether the program says that it is fastcifar, whatever its version and however it spells that."""
+    return re.sub(r"[\W_]", "", record.program).lower().startswith("fastcifar")
+
+
+def check_program(record: Record, refuse: Refuse) -> None:
+    """fastcifar says what it trained and how; else the checks of both could be had out of the way."""
+    if is_ours(record):
+        for field in ("recipe", "execution"):
+            if getattr(record, field) is None:
+                refuse(field, f"there is none, which only a rival's program may leave out; this is {record.program}")
+
+
+def check_hardware(record: Record, refuse: Refuse) -> None:
+    """GPUs have a name and a number or there are none, as the execution says; and nothing was left to be found."""
+    environment, execution = record.environment, record.execution
+    named, used = environment.gpu is not None, environment.gpus
+    if execution:
+        device = execution.device
+        if used is not None and (used > 0) != (device == "cuda"):
+            refuse("environment.gpus", f"{used} used, but the runs were on {device}")
+        if named != (device == "cuda"):
+            refuse("environment.gpu", f"{'one' if named else 'none'} is named, but the runs were on {device}")
+        for field in ("loader", "precision", "compile"):
+            if (value := getattr(execution, field)).strip().lower() in ("", "auto"):
+                refuse(f"execution.{field}", f"{value!r} is not what was executed")
+        if device == "cpu" and execution.precision == "float16":
+            refuse("execution.precision", "float16 does not train on a CPU")
+    elif used is not None and (used > 0) != named:
+        refuse("environment.gpus", f"{used} used, but {'one' if named else 'none'} is named")
+
+
+def check_images(record: Record, recipe: Recipe, refuse: Refuse) -> None:
+    """There are as many images as the recipe asks for, and as the data set has."""
+    ships = recipe.dataset in DATASETS
+    held_out, whole = recipe.validation or 0, TRAIN if ships else None
+    if whole and held_out >= whole:
+        refuse("recipe.validation", f"{held_out:,} of the {whole:,} training images")
+    there = {"train": whole and whole - held_out, "test": recipe.validation or (TEST if ships else None)}
+    for part, limit in (("train", recipe.limit_train), ("test", recipe.limit_test)):
+        total, stated = there[part], getattr(record.images, part)
+        if limit and total and limit > total:
+            refuse(f"recipe.limit_{part}", f"{limit:,} images, of which there are {total:,}")
+        if (total := limit or total) is None:
+            continue  # of somebody's own
+        if part == "train":
+            if (size := max(recipe.batch_size_of(epoch) for epoch in range(recipe.epochs))) > total:
+                refuse("recipe.batch_size", f"{size:,} is more than the {total:,} training images")
+            total = recipe.images_of(0, total)
+        if stated != total:
+            refuse(f"images.{part}", f"{stated:,} images; by the recipe it is {total:,}")
+
+
+def check_end(record: Record, recipe: Recipe, refuse: Refuse) -> None:
+    """Each run has the recipe's epochs, or ends where the recipe says that it stops."""
+    if recipe.stop_at_target and record.protocol == "fixed-budget":
+        refuse("recipe.stop_at_target", "fixed-budget times the whole recipe")
+    for number, run in enumerate(record.runs):
+        crossed = epochs_to(recipe.target, run.epochs) if recipe.stop_at_target else None
+        if len(run.epochs) not in (recipe.epochs, min(crossed or recipe.epochs, recipe.epochs)):
+            refuse(f"runs.{number}.epochs", f"{len(run.epochs)} epochs; the recipe has {recipe.epochs}")
+        if crossed and crossed < len(run.epochs):
+            refuse(f"runs.{number}.epochs.{crossed}", "stands after the target was reached, where the recipe stops")
+
+
+def check_different(record: Record, refuse: Refuse) -> None:
+    """No run stands there twice: a clock, if nothing else, tells two runs apart."""
+    seen: dict[tuple[Epoch, ...], int] = {}
+    for number, run in enumerate(record.runs):
+        earlier = seen.setdefault(tuple(run.epochs), number)
+        if earlier != number:
+            refuse(f"runs.{number}.epochs", f"are those of runs.{earlier} to the last digit: one run, given twice")
+
+
+def check_times(record: Record, refuse: Refuse) -> None:
+    """The runs began one after the other, since there is CIFAR-10, and none in the future."""
+    now = max(datetime.now(UTC), WRITTEN)
+    started, ends = list[datetime](), list[datetime]()
+    for number, run in enumerate(record.runs):
+        place = f"runs.{number}.started"
+        try:
+            began = datetime.fromisoformat(run.started)
+            # What one run is given, a clock's step, those after it have no more.
+            end = max([began, *ends[-1:]]) + timedelta(seconds=run.wall_seconds)
+        except (ValueError, OverflowError):
+            refuse(place, f"{run.started} with {run.wall_seconds:g} s after it is no time")
+        if not FIRST <= began <= now + timedelta(days=1):
+            refuse(place, f"{run.started} is {'before there was CIFAR-10' if began < FIRST else 'yet to come'}")
+        if ends and began < ends[-1] - CLOCK_STEP:
+            refuse(place, f"{run.started} is before the run before it had ended")
+        started.append(began)
+        ends.append(end)
+    for number, (one, other) in enumerate(pairwise(started), start=1):
+        if one == other:
+            refuse(f"runs.{number}.started", f"{record.runs[number].started} is when the run before it began")
+
+
+def check_rates(record: Record, images: list[int], refuse: Refuse) -> None:
+    """Nothing was faster than a device can read its images once, a byte a value; `images` are those of each epoch."""
+    devices = max(record.environment.gpus or 1, 1)
+    for number, run in enumerate(record.runs):
+        for index, epoch in enumerate(run.epochs):
+            side = record.recipe.image_size_of(index) if record.recipe else 32
+            for field, count, size, seconds in (
+                ("train_seconds", images[index], side, epoch.train_seconds),
+                ("eval_seconds", record.images.test, 32, epoch.eval_seconds),
+            ):
+                if seconds is None or (field == "eval_seconds" and epoch.test_accuracy is None):
+                    continue
+                least = count * 3 * size**2 / (devices * BANDWIDTH)
+                if seconds < least:
+                    refuse(
+                        f"runs.{number}.epochs.{index}.{field}",
+                        f"{seconds:g} s for {count:,} images; to read them takes a device {least:.2g} s at the least",
+                    )
