@@ -1,17 +1,19 @@
-"""`python -m benchmarks`: run every benchmark in full and keep what it measured under benchmarks/results/.
+"""`python -m benchmarks`: run every benchmark in full and keep what it measured under benchmarks/results/; not from a
+checkout with changes that are not committed, unless told to by --allow-dirty.
 
 `python -m benchmarks gpu` is the suite for a machine with a GPU: see benchmarks/gpu.py; `kills` and `soak` try what
 becomes of runs that are killed: see benchmarks/kills.py; `checkpoints` measures what keeping a run's state costs;
 `search` looks for better recipes: see benchmarks/searching.py.
 """
 
+import argparse
 import sys
 from datetime import UTC, datetime
 
 import torch
 
 from benchmarks import checkpoints, gpu, kills, searching
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import RESULTS, machine, require_clean
 from fastcifar.bench.environment import environment
 from fastcifar.commands import main
 from fastcifar.errors import InputError, Stopped
@@ -22,8 +24,13 @@ WIDTHS = (8, 16, 32, 64)
 
 def suite(arguments: list[str]) -> int:
     """Run `fastcifar bench` loaders, step at full width, and train at several; `arguments` (--dataset synthetic, say)
-    go to each of them, after its own."""
-    stem = f"{datetime.now(UTC):%Y-%m-%d}-{machine(environment())}"
+    go to each of them, after its own; --allow-dirty is the suite's. Raises `InputError` in a dirty checkout."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--allow-dirty", action="store_true")
+    given, arguments = parser.parse_known_args(arguments)
+    here = environment()
+    require_clean(here, allow_dirty=given.allow_dirty)
+    stem = f"{datetime.now(UTC):%Y-%m-%d}-{machine(here)}"
     # A step of the full network on 512 images takes a CPU up to 20 seconds.
     smaller = [] if torch.cuda.is_available() else ["--batch-size", "64"]
     benches = {
@@ -52,9 +59,9 @@ def run(arguments: list[str]) -> int:
         "checkpoints": checkpoints.suite,
         "search": searching.suite,
     }
-    if not arguments or arguments[0] not in others:
-        return suite(arguments)
     try:
+        if not arguments or arguments[0] not in others:
+            return suite(arguments)
         end_on_signals()
         return others[arguments[0]](arguments[1:])
     except InputError as error:
@@ -64,7 +71,7 @@ def run(arguments: list[str]) -> int:
         print(f"benchmarks: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
         return 1
     except Stopped as stop:
-        goes_on = "; given again, it goes on with the parts that are not done" if arguments[0] == "gpu" else ""
+        goes_on = "; given again, it goes on with the parts that are not done" if arguments[:1] == ["gpu"] else ""
         print(f"benchmarks: interrupted{goes_on}", file=sys.stderr)
         return stop.exit_code
 

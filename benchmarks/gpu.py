@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks import headlines
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import RESULTS, machine, require_clean
 from fastcifar.bench.environment import environment
 from fastcifar.data.cifar import find_cifar10
 from fastcifar.errors import InputError
@@ -197,6 +197,8 @@ def suite(arguments: Sequence[str]) -> int:
     peers = [f"{name}={path.resolve()}" for name, path in parse_paths(given.peer).items()]
     data = None if given.dry_run else find_cifar10(given.data).resolve()
     here = environment()
+    if not given.dry_run:
+        require_clean(here, allow_dirty=given.allow_dirty)
     shown = given.out or _default_folder(given.dry_run, here)
     folder = shown.resolve()
     planned = parts(folder, toy=given.dry_run, peers=peers, data=data)
@@ -238,6 +240,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks gpu", description="All that only a GPU can show; given again, it goes on."
     )
     parser.add_argument("--dry-run", action="store_true", help="every part at toy size on the CPU")
+    parser.add_argument("--allow-dirty", action="store_true", help="with changes that are not committed too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: a folder in benchmarks/results")
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="these parts, also if done before")
     parser.add_argument("--peer", nargs="+", default=[], metavar="NAME=PATH", help="as for fastcifar bench peers")

@@ -1,5 +1,6 @@
 """The machine and the software a figure was obtained on."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -15,21 +16,22 @@ import torch
 import fastcifar
 from fastcifar.execution import compiler
 
+RESULTS = "benchmarks/results"  # of the project's suite, in a checkout: no figure depends on what lies there
+
 
 def environment(device: str | None = None) -> dict[str, Any]:
     """GPU, driver, CPU, memory, operating system, versions, compiler and git commit; None where there is none.
 
     `gpu` and `gpus` are what a run on `device` uses: one GPU on cuda, none on cpu; without a `device`, what is there.
-    `memory_gib` are GiB; nothing in it names a person, a host or a folder.
+    `memory_gib` are GiB; nothing in it names a person, a host or a folder. `dirty`: something but results has changed
+    since the commit. Both are looked up once in a process, which goes on with the source that it began with.
     """
     on_gpu = device != "cpu" and torch.cuda.is_available()
-    checkout = Path(fastcifar.__file__).parents[1]
-    is_checkout = (checkout / ".git").exists()  # git would take one further up, which is not ours
-    changes = git(checkout, "status", "--porcelain") if is_checkout else None
+    commit, dirty = _source(Path(fastcifar.__file__).parents[1])
     return {
         "fastcifar": fastcifar.__version__,
-        "commit": git(checkout, "rev-parse", "HEAD") if is_checkout else None,
-        "dirty": None if changes is None else bool(changes),
+        "commit": commit,
+        "dirty": dirty,
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "gpus": (1 if device else torch.cuda.device_count()) if on_gpu else 0,
         **_nvml(on_gpu),
@@ -57,6 +59,15 @@ def cores() -> int:
 def process_start() -> float:
     """Unix time at which this process began."""
     return psutil.Process().create_time()
+
+
+@functools.cache
+def _source(checkout: Path) -> tuple[str | None, bool | None]:
+    """Its commit, and whether it was changed since; None where there is no git."""
+    if not (checkout / ".git").exists():  # git would take one further up, which is not ours
+        return None, None
+    changes = git(checkout, "status", "--porcelain", "--", ".", f":(exclude){RESULTS}")
+    return git(checkout, "rev-parse", "HEAD"), None if changes is None else bool(changes)
 
 
 def _version(*packages: str) -> str | None:

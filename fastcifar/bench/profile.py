@@ -21,7 +21,6 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from fastcifar.bench.environment import environment
 from fastcifar.bench.flops import flops_per_image
 from fastcifar.bench.throughput import in_turn, matmul_candidate
 from fastcifar.data.dataset import Dataset
@@ -258,15 +257,17 @@ def _kernels(sums: Sequence[tuple[str, int, float]], steps: int) -> list[Kernel]
     ]
 
 
-def to_json(found: Profile, name: str, recipe: Recipe, execution: Execution, dataset: Dataset) -> str:
-    """The text of the JSON file: the profile, and what it is of."""
+def to_json(
+    found: Profile, name: str, recipe: Recipe, execution: Execution, dataset: Dataset, here: dict[str, Any]
+) -> str:
+    """The text of the JSON file: the profile, and what it is of; `here` is the environment as it was before."""
     content = {
         "format": 1,
         "recipe_name": name,
         "recipe": asdict(recipe),
         "execution": asdict(execution),
         "dataset": dataset.name,
-        "environment": environment(execution.device),
+        "environment": here,
         "profile": asdict(found),
     }
     return json.dumps(content, indent=2, allow_nan=False)

@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from fastcifar.bench.environment import environment
 from fastcifar.bench.loaders import bench_loaders
 from fastcifar.bench.step import bench_step
 from fastcifar.bench.throughput import Measurement
@@ -54,15 +53,17 @@ def run_benches(
     return out
 
 
-def to_json(measurements: Sequence[Measurement], dataset: Dataset, model: Model, batch_size: int, device: str) -> str:
-    """The text of the JSON file; `device` is cpu or cuda."""
+def to_json(
+    measurements: Sequence[Measurement], dataset: Dataset, model: Model, batch_size: int, here: dict[str, Any]
+) -> str:
+    """The text of the JSON file; `here` is the environment as it was before anything was measured."""
     return json.dumps(
         {
             "format": 1,
             "dataset": dataset.name,
             "batch_size": batch_size,
             "model": asdict(model),
-            "environment": environment(device),
+            "environment": here,
             "measurements": [asdict(one) for one in measurements],
         },
         indent=2,

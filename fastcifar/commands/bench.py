@@ -48,6 +48,7 @@ class _Rates(Command):
         """Measure, print, write."""
         import torch
 
+        from fastcifar.bench.environment import environment
         from fastcifar.bench.suite import run_benches, to_json
         from fastcifar.data.load import load_dataset
         from fastcifar.own import sealed
@@ -70,6 +71,7 @@ class _Rates(Command):
         if 8 * recipe.batch_size > len(dataset.train_images):
             raise InputError(f"--batch-size {recipe.batch_size}: 8 batches are more than the {dataset.name} images")
         console.say(f"{device}, {dataset.describe()}")
+        here = environment(device)
         with console.status("setting up") as status:
             measured = run_benches(
                 self.what,
@@ -84,7 +86,7 @@ class _Rates(Command):
             )
         print_tables(console, measured)
         if self.json:
-            write_whole(self.json, to_json(measured, dataset, recipe.model, recipe.batch_size, device).encode())
+            write_whole(self.json, to_json(measured, dataset, recipe.model, recipe.batch_size, here).encode())
         if self.figure:
             draw_bench(measured, self.figure)
 
@@ -257,6 +259,7 @@ class Profile(Trains):
 
     def run(self, console: Console) -> None:
         """Profile, print, write."""
+        from fastcifar.bench.environment import environment
         from fastcifar.bench.profile import profile_training, to_json
         from fastcifar.report.bench_tables import print_profile
 
@@ -267,6 +270,7 @@ class Profile(Trains):
             raise InputError(f"--trace {self.trace}: is written gzipped; the name must end in .json.gz")
         about = self.prepared(console)
         console.say(about.describe())
+        here = environment(about.execution.device)
         with console.status("setting up") as status:
             found = profile_training(
                 about.recipe,
@@ -279,7 +283,8 @@ class Profile(Trains):
             )
         print_profile(console, found)
         if self.json:
-            write_whole(self.json, to_json(found, about.name, about.recipe, about.execution, about.dataset).encode())
+            text = to_json(found, about.name, about.recipe, about.execution, about.dataset, here)
+            write_whole(self.json, text.encode())
 
 
 def _checkpoints(record: Path) -> Path:

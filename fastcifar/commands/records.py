@@ -120,8 +120,8 @@ class Check(Command):
         refused = len(files)
         for file, entry in _those_that_hold(files, console, work=True):
             refused -= 1
-            record = entry.record
-            console.say(f"{file}: holds: {record.name}, {entry.seconds:,.2f} s, {record.summary.runs} runs")
+            about = entry.record.name, f"{entry.seconds:,.2f} s", f"{entry.record.summary.runs} runs", *entry.remarks()
+            console.say(f"{file}: holds: {', '.join(about)}")
         if refused:
             raise InputError(f"{refused} of {len(files)} records refused")
 

@@ -39,6 +39,7 @@ def write_pair(folder: Path, entry: Entry, *, author: str, author_email: str, co
                 "recipe": None if record.recipe is None else record.recipe_hash,
                 "loader": entry.loader,
                 "commit": environment.commit,
+                "dirty": environment.dirty,
                 "hours": "training alone, loading and augmentation included, evaluation and set-up not",
             },
         }

@@ -14,7 +14,7 @@ from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import load_recipe, shipped_recipes
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.quiet import beside, other_cores
+from fastcifar.records.quiet import beside, other_cores, unclean
 from fastcifar.records.record import Environment, Record
 from fastcifar.records.summary import optimizer_petaflops
 
@@ -54,8 +54,13 @@ class Entry:
         return other_cores(self.record)
 
     def title(self) -> str:
-        """The recipe, and that other programs ran beside it if they did."""
-        return ", ".join(filter(None, (self.recipe, beside(self.record))))
+        """The recipe, and what there is against its seconds: a recipe or a source that nobody can have, other work."""
+        return ", ".join([self.recipe, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What a reader should know before believing the row."""
+        unknown = "recipe not given" if self.record.recipe is None else ""
+        return list(filter(None, (unknown, beside(self.record), unclean(self.record.environment))))
 
     def curve(self) -> list[tuple[float, float]]:
         """Training seconds so far and test accuracy after each tested epoch, means over the runs (to the shortest)."""

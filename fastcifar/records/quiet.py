@@ -1,8 +1,8 @@
-"""Whether a record's runs had the machine to themselves."""
+"""Whether a record's runs had the machine to themselves, and a source that others can have."""
 
 import math
 
-from fastcifar.records.record import Record
+from fastcifar.records.record import Environment, Record
 
 BUSY_CORES = 0.05  # of other programs: fewer is what an idle machine's own services take
 
@@ -20,3 +20,11 @@ def beside(record: Record) -> str:
     """In words, that other programs ran beside the runs; empty where they did not, or where that is not known."""
     cores = other_cores(record) or 0.0
     return f"beside other work ({cores:.1f} cores)" if cores >= BUSY_CORES else ""
+
+
+def unclean(environment: Environment) -> str:
+    """In words, that nobody can check out what was measured: it had been changed since its commit, or that was not
+    known; empty for a clean checkout."""
+    if environment.dirty:
+        return "dirty checkout"
+    return "no commit" if environment.commit is None or environment.dirty is None else ""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fastcifar.data.images import printable
 from fastcifar.records.protocol import P_LIMIT, first_crossing, fixed_budget, runs_to_settle
-from fastcifar.records.quiet import beside
+from fastcifar.records.quiet import beside, unclean
 from fastcifar.records.summary import images_by_epoch, images_per_second, optimizer_petaflops
 from fastcifar.report.console import Console
 from fastcifar.report.text import NONE, number
@@ -139,6 +139,8 @@ def print_accuracy(console: Console, record: Record) -> None:
     console.say(_verdict(record))
     if said := beside(record):
         console.say(f"measured {said}: the seconds are not those of a quiet machine")
+    if said := unclean(record.environment):
+        console.say(f"{said}: nobody else can have the source that was measured, and the leaderboard says so")
     if summary.petaflops and (own := optimizer_petaflops(record)) is not None:
         flops = _spread(summary.petaflops, ",.3g")
         console.say(f"{flops} petaFLOPs of training, forward and backward; the optimizer's own beside them: {own:,.3g}")

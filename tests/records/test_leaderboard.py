@@ -164,6 +164,9 @@ def test_check_names_every_refused_file(tmp_path: Path, capsys: pytest.CaptureFi
     keep(tmp_path, "good", record())
     assert main(["leaderboard", "check", str(tmp_path)]) == 0
     assert "good.record.json: holds: mine, 20.00 s, 3 runs" in capsys.readouterr().out
+    keep(tmp_path, "good", record(dirty=True))
+    assert main(["leaderboard", "check", str(tmp_path)]) == 0
+    assert "good.record.json: holds: mine, 20.00 s, 3 runs, dirty checkout" in capsys.readouterr().out
     values = json.loads(to_json(record()))
     values["summary"]["seconds"]["mean"] = 1.0
     (tmp_path / "bad.record.json").write_text(json.dumps(values))
@@ -203,12 +206,13 @@ def test_check_counts_the_operations_again(tmp_path: Path, capsys: pytest.Captur
 
 def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    keep(tmp_path, "one", record(name="[bold]mine[/bold]"))
+    keep(tmp_path, "one", record(name="[bold]mine[/bold]", dirty=True))
     keep(tmp_path, "below", record(((0.5, 0.6),)))
     assert main(["leaderboard", "show", str(tmp_path)]) == 0
     streams = capsys.readouterr()
     assert "open, first-crossing, 90 % on CIFAR-10, Machine, 2 cores, AVX512" in streams.out
     assert "[bold]mine[/bold]" in streams.out  # as it stands, no markup
+    assert "dirty checkout" in streams.out
     assert "left out" in streams.err
     assert "airbench94, Muon" in streams.out
     assert main(["leaderboard", "show", str(tmp_path), "--target", "0.95"]) == 0

@@ -22,7 +22,7 @@ from fastcifar.records.leaderboard import Curve, Group, Published, groups, read_
 from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work, to_json
 from fastcifar.records.summary import make_record
 from fastcifar.report.charts import Timed
-from fastcifar.report.leaderboard_page import write_page
+from fastcifar.report.leaderboard_page import markdown, write_page
 
 CPU = "AMD EPYC 9R14 96-Core Processor"
 GPU = "NVIDIA H100 80GB HBM3"
@@ -38,6 +38,7 @@ CURVES = [
 ]
 PLACEHOLDERS = "$data $policy {{ policy }} {% if %} $x^2$"
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+RIVAL = "rival, recipe not given"
 
 
 def record(
@@ -78,7 +79,15 @@ def record(
         made.append(Run(seed=number, started=started, setup_seconds=12.5, wall_seconds=wall, epochs=log))
     machine: dict[str, Any] = dict.fromkeys(Environment.model_fields)
     machine |= {"fastcifar": "0.1.0", "torch": "2.15.0", "python": "3.11.2", "os": "Linux-6.1", "cpu": CPU, "cores": 2}
-    machine |= {"threads": 2, "cpu_capability": "AVX512", "memory_gib": 15.4, "gpus": 0, **environment}
+    machine |= {
+        "commit": "0" * 40,
+        "dirty": False,
+        "threads": 2,
+        "cpu_capability": "AVX512",
+        "memory_gib": 15.4,
+        "gpus": 0,
+        **environment,
+    }
     return make_record(
         program="fastcifar 0.1.0" if recipe else name,
         name=name,
@@ -273,7 +282,9 @@ def test_text_from_a_record_is_shown_as_text(tmp_path: Path, visit: Callable[...
         page.mouse.move(*point_of(page, f"record-{number}", 0))
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 1
-    assert sorted(page.locator(".entry > tr > th").all_inner_texts()) == sorted([*HOSTILE, PLACEHOLDERS])
+    assert sorted(page.locator(".entry > tr > th").all_inner_texts()) == sorted(
+        [*HOSTILE, f"{PLACEHOLDERS}, recipe not given"]
+    )
     for text in HOSTILE:
         assert page.get_by_text(text, exact=True).count() >= 5
 
@@ -284,22 +295,22 @@ def test_a_column_sorts_its_own_table(sample_page: Path, visit: Callable[..., An
     assert page.locator(".group").count() == 3
     before = page.locator(".group").nth(1).inner_text()
     shown = cpu.locator(".entry > tr > th")
-    assert shown.all_inner_texts() == ["narrow", "small", "rival"]
+    assert shown.all_inner_texts() == ["narrow", "small", RIVAL]
     heading = cpu.get_by_role("columnheader", name="seconds 95")
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
     heading.get_by_role("button").press("Enter")
     assert heading.get_attribute("aria-sort") == "descending"
-    assert shown.all_inner_texts() == ["rival", "small", "narrow"]
+    assert shown.all_inner_texts() == [RIVAL, "small", "narrow"]
     assert cpu.locator(".entry .rank").all_inner_texts() == ["3", "2", "1"]
     cpu.get_by_role("columnheader", name="recipe").get_by_role("button").click()
-    assert shown.all_inner_texts() == ["narrow", "rival", "small"]
+    assert shown.all_inner_texts() == ["narrow", RIVAL, "small"]
     assert cpu.locator("[aria-sort]").all_inner_texts() == ["recipe"]
     chance = cpu.get_by_role("columnheader", name="p", exact=True).get_by_role("button")
     chance.click()
-    assert shown.all_inner_texts()[-1] == "rival"  # one run has no p
+    assert shown.all_inner_texts()[-1] == RIVAL  # one run has no p
     chance.click()
-    assert shown.all_inner_texts()[-1] == "rival"
+    assert shown.all_inner_texts()[-1] == RIVAL
     assert page.locator(".group").nth(1).inner_text() == before
 
 
@@ -436,3 +447,19 @@ def test_on_paper_the_details_are_shown_and_the_filters_not(sample_page: Path, v
     page.emulate_media(media="print")
     page.wait_for_function(log)
     assert page.locator("#filters").is_hidden()
+
+
+def test_what_there_is_against_a_row_stands_in_it(tmp_path: Path) -> None:
+    small = Recipe(epochs=8, model=Resnet(width=16))
+    records = [
+        record("clean", epoch_seconds=9, recipe=small),
+        record("changed", epoch_seconds=10, recipe=small, dirty=True),
+        record("unknown", epoch_seconds=11, recipe=small, commit=None, dirty=None),
+        record("rival", epoch_seconds=12, dirty=True),
+    ]
+    found = grouped(tmp_path, records)
+    rows = ["clean", "changed, dirty checkout", "unknown, no commit", "rival, recipe not given, dirty checkout"]
+    text = write_page(tmp_path / "page", found, [], []).read_text()
+    assert re.findall(r'<th scope="row">(.*?)</th>', text) == rows
+    table = markdown(found, [])
+    assert [line.split(" | ")[4] for line in table.splitlines() if re.match(r"\| \d", line)] == rows
