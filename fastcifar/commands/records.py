@@ -143,14 +143,13 @@ class Export(Command):
 
     def run(self, console: Console) -> None:
         """Write the pairs and say where."""
-        from fastcifar.records.dawnbench import write_pair
+        from fastcifar.records.dawnbench import write_pairs
         from fastcifar.records.leaderboard import read_entry
 
         require_folder_of(self.dawnbench)
-        for entry in [read_entry(file) for file in self.files]:
-            by = {"author": self.author, "author_email": self.author_email, "code_url": self.code_url}
-            written = write_pair(self.dawnbench, entry, **by)
-            console.say(*(f"written: {file}" for file in written))
+        entries = [read_entry(file) for file in self.files]
+        by = {"author": self.author, "author_email": self.author_email, "code_url": self.code_url}
+        console.say(*(f"written: {file}" for file in write_pairs(self.dawnbench, entries, **by)))
 
 
 @command("leaderboard schema")

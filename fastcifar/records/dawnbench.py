@@ -5,26 +5,50 @@ Fields, columns and file names as https://github.com/stanford-futuredata/dawn-be
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from fastcifar.errors import InputError
 from fastcifar.files import write_whole
 from fastcifar.records.leaderboard import Entry
 from fastcifar.records.record import Run
 
 
-def write_pair(folder: Path, entry: Entry, *, author: str, author_email: str, code_url: str) -> list[Path]:
-    """Write the pair of every run of `entry` into `folder`, made if missing; returns the files.
+def write_pairs(folder: Path, entries: Sequence[Entry], *, author: str, author_email: str, code_url: str) -> list[Path]:
+    """Write the pair of every run of `entries` into `folder`, made if missing; returns the files.
 
-    Hours are training hours, evaluation not included; accuracies are percent.
+    Hours are training hours, evaluation not included; accuracies are percent. Raises `InputError`, before anything is
+    written, where two runs would have one name, or a file of that name is there and holds something else.
     """
+    contents: dict[Path, bytes] = {}
+    whose: dict[Path, Entry] = {}
+    for entry in entries:
+        for name, content in _pairs(entry, author=author, author_email=author_email, code_url=code_url).items():
+            file = folder / name
+            if file in contents:
+                raise InputError(
+                    f"{entry.file}: its {name} would be that of {whose[file].file} too; export them into two folders"
+                )
+            if file.exists() and not (file.is_file() and file.read_bytes() == content):
+                raise InputError(f"{file}: is there, and not of {entry.file}; name another folder")
+            contents[file], whose[file] = content, entry
     folder.mkdir(exist_ok=True)
+    for file, content in contents.items():
+        write_whole(file, content)
+    return list(contents)
+
+
+def _pairs(entry: Entry, *, author: str, author_email: str, code_url: str) -> dict[str, bytes]:
+    """The files of every run, by name; a run without a seed is named by its place in the record."""
     record, environment = entry.record, entry.record.environment
     sizes = [f"{environment.memory_gib:g} GB"] if environment.memory_gib else []
     sizes += [f"{environment.cores} CPU"] if environment.cores else []
-    files: list[Path] = []
-    for run in record.runs:
-        model = entry.recipe if run.seed is None else f"{entry.recipe}-seed{run.seed}"
-        stem = "_".join(_tag(part) for part in (author, model, entry.hardware, "pytorch"))
+    files: dict[str, bytes] = {}
+    for number, run in enumerate(record.runs, start=1):
+        which = f"run{number}" if run.seed is None else f"seed{run.seed}"
+        model = f"{entry.recipe}-{which}"
+        # A long name is cut, and what tells the runs apart is not.
+        stem = "_".join((_tag(author), f"{_tag(entry.recipe)}-{which}", _tag(entry.hardware), "pytorch"))
         content = {
             "version": "v1.0",
             "author": author,
@@ -43,10 +67,8 @@ def write_pair(folder: Path, entry: Entry, *, author: str, author_email: str, co
                 "hours": "training alone, loading and augmentation included, evaluation and set-up not",
             },
         }
-        pair = folder / f"{stem}.json", folder / f"{stem}.tsv"
-        write_whole(pair[0], (json.dumps(content, indent=4) + "\n").encode())
-        write_whole(pair[1], _tsv(run).encode())
-        files += pair
+        files[f"{stem}.json"] = (json.dumps(content, indent=4) + "\n").encode()
+        files[f"{stem}.tsv"] = _tsv(run).encode()
     return files
 
 

@@ -13,7 +13,7 @@ from fastcifar.commands import main
 from fastcifar.recipe import Augmentation, Average, Evaluation, Muon, OwnModel, Recipe, Resnet, Schedule
 from fastcifar.recipe.files import load_recipe
 from fastcifar.records.check import CIFAR10_SHA256
-from fastcifar.records.dawnbench import write_pair
+from fastcifar.records.dawnbench import write_pairs
 from fastcifar.records.leaderboard import division, groups, hardware, read_entry, read_published
 from fastcifar.records.record import Environment, Record, Work, schema, to_json
 from fastcifar.report.leaderboard_page import markdown
@@ -247,10 +247,41 @@ def test_export_to_dawnbench(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (epoch, float(hours) * 3600, float(accuracy)) == ("2", pytest.approx(20), 91)
 
 
+def test_export_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs without seeds, names that are one in a file's name, and names as long as may be: a pair a run, or none."""
+    out, who = tmp_path / "out", ["--author", "A", "--author-email", "a@example.org", "--code-url", "https://a.org"]
+
+    def export(*files: Path) -> int:
+        return main(["leaderboard", "export", *map(str, files), "--dawnbench", str(out), *who])
+
+    def written() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in out.iterdir()}
+
+    one, other = keep(tmp_path, "one", record(name="mine")), keep(tmp_path, "other", record(name="Mine", seconds=20.0))
+    assert export(one, other) == 2
+    name = "a_mine-seed0_machine-2-cores-avx512_pytorch.json"
+    said = f"other.record.json: its {name} would be that of one.record.json too; export them into two folders"
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+    assert export(one) == export(one) == 0  # what is the same may be written again
+    before = written()
+    assert len(before) == 6
+    assert export(other) == 2
+    assert f"{name}: is there, and not of other.record.json; name another folder" in capsys.readouterr().err
+    assert written() == before
+
+    whole = record(name="x" * 60)
+    unseeded = [run.model_copy(update={"seed": None}) for run in whole.runs]
+    rival = {"program": "rival 1", "recipe": None, "recipe_hash": None, "execution": None, "runs": unseeded}
+    assert export(keep(tmp_path, "long", whole), keep(tmp_path, "rival", whole.model_copy(update=rival))) == 0
+    assert len(written()) == 18
+    assert sum("-run" in name for name in written()) == 6
+
+
 def test_a_pair_leaves_out_what_the_environment_does_not_say(tmp_path: Path) -> None:
     entry = read_entry(keep(tmp_path, "one", record(torch=None, memory_gib=None, cores=None)))
     who = {"author": "A", "author_email": "a@example.org", "code_url": "https://example.org"}
-    files = write_pair(tmp_path / "out", entry, **who)
+    files = write_pairs(tmp_path / "out", [entry], **who)
     content = json.loads(files[0].read_text())
     assert (content["framework"], content["hardware"]) == ("PyTorch", "Machine, unknown cores, AVX512")
 
