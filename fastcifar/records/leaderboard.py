@@ -16,7 +16,7 @@ from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.quiet import beside, other_cores, unclean
 from fastcifar.records.record import Environment, Record
-from fastcifar.records.summary import optimizer_petaflops
+from fastcifar.records.summary import FEW, ends, optimizer_petaflops
 
 Division = Literal["closed", "open"]
 # What of a recipe is not looked at when it is held to another: which seeds, when the clock stops, and the images' sum,
@@ -44,6 +44,14 @@ class Entry:
         """Mean seconds by the record's protocol."""
         assert self.record.summary.seconds is not None  # a record without is not reached, and is refused
         return self.record.summary.seconds.mean
+
+    def ends(self, figure: str) -> tuple[float, float] | None:
+        """As `fastcifar.records.summary.ends`."""
+        return ends(self.record, figure)
+
+    def few(self) -> bool:
+        """Whether those are the least and the most, not an interval's."""
+        return self.record.summary.runs < FEW
 
     def optimizer_petaflops(self) -> float | None:
         """As `fastcifar.records.record.optimizer_petaflops`."""

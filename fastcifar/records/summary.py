@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastcifar.execution import Execution
@@ -31,31 +31,65 @@ from fastcifar.records.record import (
     recipe_hash,
 )
 
+FEW = 5  # runs; of fewer, a confidence interval is right and says nothing: of two, 13 times their standard error
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What each run came to; None where not every run has it."""
+
+    seconds: list[float] | None
+    final_accuracy: list[float]
+    images_per_second: list[float]
+    petaflops: list[float] | None
+
+
+def figures(
+    runs: Sequence[Run], protocol: ProtocolName, target: float, images: Sequence[int], work: Work | None
+) -> Figures:
+    """Of each run, by the protocol; `images` are trained on in each epoch."""
+    times = [
+        first_crossing(run.epochs, target) if protocol == "first-crossing" else fixed_budget(run.epochs) for run in runs
+    ]
+    known = [time for time in times if time is not None]
+    timed = len(known) == len(runs)
+    return Figures(
+        seconds=known if timed else None,
+        final_accuracy=[run.final_accuracy for run in runs],
+        images_per_second=[images_per_second(run, images) for run in runs],
+        petaflops=[_petaflops(run, protocol, target, images, work) for run in runs] if work and timed else None,
+    )
+
+
+def ends(record: Record, figure: str) -> tuple[float, float] | None:
+    """What is said beside the mean of a figure of the summary: the ends of its 95 % confidence interval; the least and
+    the most of fewer than `FEW` runs; None of a single one, and where there is no such figure."""
+    of_all: Interval | None = getattr(record.summary, figure)
+    if of_all is None or of_all.low is None or of_all.high is None:
+        return None
+    if record.summary.runs >= FEW:
+        return of_all.low, of_all.high
+    images = images_by_epoch(record.images, record.recipe, record.runs)
+    each = getattr(figures(record.runs, record.protocol, record.target, images, record.work), figure)
+    return min(each), max(each)
+
 
 def summarise(
     runs: Sequence[Run], protocol: ProtocolName, target: float, images: Sequence[int], work: Work | None = None
 ) -> Summary:
     """All figures of a record, from its runs' logs; `images` are trained on in each epoch, with `work`."""
-    times = [
-        first_crossing(run.epochs, target) if protocol == "first-crossing" else fixed_budget(run.epochs) for run in runs
-    ]
-    accuracies = [run.final_accuracy for run in runs]
-    rates = [images_per_second(run, images) for run in runs]
-    known = [time for time in times if time is not None]
-    timed = len(known) == len(runs)
-    p = p_below(accuracies, target)
+    each = figures(runs, protocol, target, images, work)
+    p = p_below(each.final_accuracy, target)
     if protocol == "first-crossing":
-        reached = timed
+        reached = each.seconds is not None
     else:
-        reached = p is not None and p < P_LIMIT and interval(accuracies)[0] >= target
+        reached = p is not None and p < P_LIMIT and interval(each.final_accuracy)[0] >= target
     return Summary(
         runs=len(runs),
-        seconds=_interval(known) if timed else None,
-        final_accuracy=_interval(accuracies),
-        images_per_second=_interval(rates),
-        petaflops=_interval([_petaflops(run, protocol, target, images, work) for run in runs])
-        if work and timed
-        else None,
+        seconds=None if each.seconds is None else _interval(each.seconds),
+        final_accuracy=_interval(each.final_accuracy),
+        images_per_second=_interval(each.images_per_second),
+        petaflops=None if each.petaflops is None else _interval(each.petaflops),
         p=p,
         reached=reached,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from rich.text import Text
 from fastcifar.data.images import printable
 from fastcifar.records.protocol import P_LIMIT, first_crossing, fixed_budget, runs_to_settle
 from fastcifar.records.quiet import beside, unclean
-from fastcifar.records.summary import images_by_epoch, images_per_second, optimizer_petaflops
+from fastcifar.records.summary import FEW, ends, images_by_epoch, images_per_second, optimizer_petaflops
 from fastcifar.report.console import Console
 from fastcifar.report.text import NONE, number
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # most of these import torch, which takes seconds: a leaderbo
     from fastcifar.training.lr_finder import LrRange
 
 TOP = 5
+BELOW = "\n{}–{}"  # the least and the most, in a column that stays narrow
 
 
 def table(
@@ -124,7 +126,7 @@ def predictions_json(files: Sequence[Path], probabilities: NDArray[np.float32], 
 
 
 def print_accuracy(console: Console, record: Record) -> None:
-    """A row a run, their mean with its 95 % confidence interval, and what the protocol makes of it."""
+    """A row a run, their mean (of many with its 95 % confidence interval), and what the protocol makes of it."""
     crossing, rows = record.protocol == "first-crossing", []
     images = images_by_epoch(record.images, record.recipe, record.runs)
     for run in record.runs:
@@ -132,8 +134,9 @@ def print_accuracy(console: Console, record: Record) -> None:
         rate = images_per_second(run, images)
         rows.append((f"seed {run.seed}", _seconds(seconds), f"{run.final_accuracy:.2%}", f"{rate:,.0f}"))
     summary = record.summary
-    accuracy, speed = _spread(summary.final_accuracy, ".2%"), _spread(summary.images_per_second, ",.0f")
-    rows.append((f"mean of {summary.runs}", _spread(summary.seconds), accuracy, speed))
+    mean = partial(_spread, record, few="")  # which stand above it
+    accuracy, speed = mean("final_accuracy", ".2%"), mean("images_per_second", ",.0f")
+    rows.append((f"mean of {summary.runs}", mean("seconds"), accuracy, speed))
     time_to = f"s to {record.target:.1%}" if crossing else "s in all"
     console.print(table(("", time_to, "final accuracy", "images/s"), rows, bold=-1))
     console.say(_verdict(record))
@@ -142,7 +145,7 @@ def print_accuracy(console: Console, record: Record) -> None:
     if said := unclean(record.environment):
         console.say(f"{said}: nobody else can have the source that was measured, and the leaderboard says so")
     if summary.petaflops and (own := optimizer_petaflops(record)) is not None:
-        flops = _spread(summary.petaflops, ",.3g")
+        flops = _spread(record, "petaflops", ",.3g")
         console.say(f"{flops} petaFLOPs of training, forward and backward; the optimizer's own beside them: {own:,.3g}")
 
 
@@ -151,7 +154,8 @@ def _verdict(record: Record) -> str:
     target, summary = f"{record.target:.2%}", record.summary
     if record.protocol == "first-crossing":
         if summary.reached:
-            return f"{target} reached in every run (first-crossing; ± is the 95 % confidence interval)"
+            spread = "" if summary.runs < FEW else "; ± is the 95 % confidence interval"
+            return f"{target} reached in every run (first-crossing{spread})"
         missed = sum(first_crossing(run.epochs, record.target) is None for run in record.runs)
         return f"{target} not reached in {missed} of {summary.runs} runs: no claim"
     if summary.p is None:
@@ -178,7 +182,7 @@ def print_peers(console: Console, outcomes: Sequence[Outcome], target: float) ->
             program = _program(outcome.program, record), str(summary.runs)
             to_target = _seconds(seconds_to_target(record)), "" if ratio.seconds is None else f"{ratio.seconds:,.3g}"
             rate = f"{summary.images_per_second.mean:,.0f}", f"{ratio.images_per_second:,.3g}"
-            rows.append((*program, *to_target, _spread(summary.final_accuracy, ".2%"), *rate))
+            rows.append((*program, *to_target, _spread(record, "final_accuracy", ".2%", BELOW), *rate))
     headings = ("program", "runs", f"s to {target:.1%}", "x ours", "final accuracy", "images/s", "x ours")
     console.print(table(headings, rows, left=("program",), bold=0))
     console.say(*(f"{one.program} did not run: {one.reason}" for one in outcomes if one.reason))
@@ -201,7 +205,12 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
         for rank, entry in enumerate(group.entries, start=1):
             summary = entry.record.summary
             flops = number(summary.petaflops.mean if summary.petaflops else None, ",.3g")
-            figures = str(rank), _spread(summary.seconds), flops, f"{summary.final_accuracy.mean:.2%}"
+            figures = (
+                str(rank),
+                _spread(entry.record, "seconds", few=BELOW),
+                flops,
+                f"{summary.final_accuracy.mean:.2%}",
+            )
             chance = "" if summary.p is None else f"{summary.p:.2g}"
             how = entry.title(), entry.evaluation, entry.loader, entry.record.date
             rows.append((*figures, *how, str(summary.runs), chance))
@@ -234,9 +243,16 @@ def _seconds(seconds: float | None) -> str:
     return "not reached" if seconds is None else f"{seconds:,.2f}"
 
 
-def _spread(one: Interval | None, form: str = ",.2f") -> str:
-    """The mean, ± half its 95 % confidence interval."""
-    if one is None:
+def _spread(record: Record, figure: str, form: str = ",.2f", few: str = " ({} to {})") -> str:
+    """The mean of a figure of the summary, ± half its 95 % confidence interval; of few runs with the least and the
+    most, as `few` has them."""
+    of_all: Interval | None = getattr(record.summary, figure)
+    if of_all is None:
         return ""
-    half = "" if one.low is None or one.high is None else f" ± {(one.high - one.low) / 2:{form}}"
-    return f"{one.mean:{form}}{half}"
+    mean, shown = f"{of_all.mean:{form}}", ends(record, figure)
+    if shown is None:
+        return mean
+    low, high = shown
+    if record.summary.runs < FEW:
+        return mean + few.format(f"{low:{form}}", f"{high:{form}}")
+    return f"{mean} ± {high - of_all.mean:{form}}"

@@ -463,3 +463,21 @@ def test_what_there_is_against_a_row_stands_in_it(tmp_path: Path) -> None:
     assert re.findall(r'<th scope="row">(.*?)</th>', text) == rows
     table = markdown(found, [])
     assert [line.split(" | ")[4] for line in table.splitlines() if re.match(r"\| \d", line)] == rows
+
+
+def test_few_runs_are_shown_by_their_ends_and_more_by_an_interval(tmp_path: Path) -> None:
+    """Seconds of run i are those of the first and i % more."""
+    small = Recipe(epochs=8, model=Resnet(width=16))
+    shown = {}
+    for runs in (1, 2, 4, 5):
+        (group,) = grouped(tmp_path, [record("small", epoch_seconds=9, recipe=small, runs=runs)])
+        text = write_page(tmp_path / "page", [group], [], []).read_text()
+        (row,) = [line for line in markdown([group], []).splitlines() if line.startswith("| 1 |")]
+        below = re.search(r'<strong>[\d.]+</strong><span class="below">(.*?)</span>', text)
+        assert below is not None
+        shown[runs] = below[1], row.split(" | ")[1]
+    assert shown[1] == ("one run", "72.27")
+    assert shown[2] == ("min 72.27, max 72.99", "72.63 (72.27 to 72.99)")
+    assert shown[4] == ("min 72.27, max 74.43", "73.35 (72.27 to 74.43)")
+    assert shown[5] == ("72.30 – 75.12", "73.71 ± 1.41")
+    assert "<strong>p</strong> is how often" in text

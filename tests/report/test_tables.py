@@ -123,13 +123,26 @@ def test_a_benchmark_says_what_else_there_is_beside_or_below() -> None:
 
 def test_an_accuracy_of_several_runs() -> None:
     assert printed(print_accuracy, made_records.record(seconds=1000.0)) == [
-        "                s to 90.0%  final accuracy  images/s",
-        "seed 0            2,000.00          91.00%        50",
-        "seed 1            2,000.00          92.00%        50",
-        "seed 2            2,000.00          91.23%        50",
-        "mean of 3  2,000.00 ± 0.00  91.41% ± 1.30%    50 ± 0",
-        "90.00% reached in every run (first-crossing; ± is the 95 % confidence interval)",
+        "           s to 90.0%  final accuracy  images/s",
+        "seed 0       2,000.00          91.00%        50",
+        "seed 1       2,000.00          92.00%        50",
+        "seed 2       2,000.00          91.23%        50",
+        "mean of 3    2,000.00          91.41%        50",
+        "90.00% reached in every run (first-crossing)",
     ]
+
+
+def test_an_interval_is_of_five_runs_or_more() -> None:
+    """That of two goes from below zero to twice the mean: there the runs say more."""
+
+    def lines(runs: int) -> list[str]:
+        accuracies = [(0.5, 0.91 + 0.001 * run) for run in range(runs)]
+        return printed(print_accuracy, made_records.record(accuracies))[runs + 1 :]
+
+    assert "±" not in "".join(lines(2) + lines(4))
+    mean, verdict = lines(5)
+    assert mean.split() == ["mean", "of", "5", "20.00", "±", "0.00", "91.20%", "±", "0.20%", "5,000", "±", "0"]
+    assert verdict.endswith("(first-crossing; ± is the 95 % confidence interval)")
 
 
 def test_the_work_of_several_runs() -> None:
@@ -138,7 +151,7 @@ def test_the_work_of_several_runs() -> None:
     work = Work(flops_per_image=[1e9, 2e9], optimizer_flops_per_step=1e12)
     found = made_records.record(recipe=recipe, work=work)
     assert printed(print_accuracy, found, width=120)[-1] == (
-        "0.15 ± 0 petaFLOPs of training, forward and backward; the optimizer's own beside them: 0.196"
+        "0.15 (0.15 to 0.15) petaFLOPs of training, forward and backward; the optimizer's own beside them: 0.196"
     )
 
 
@@ -164,9 +177,11 @@ def test_rivals() -> None:
     )
     outcomes = [Outcome("fastcifar", ours), Outcome("rival", rival), Outcome("[b]absent", reason=MARKUP)]
     assert printed(print_peers, outcomes, 0.9, width=120) == [
-        "program                        runs   s to 90.0%  x ours   final accuracy  images/s  x ours",
-        "fastcifar                         3        20.00       1   91.41% ± 1.30%     5,000       1",
-        f"{MARKUP}, script.py     2  not reached          86.00% ± 76.24%     2,500     0.5",
+        "program                        runs   s to 90.0%  x ours  final accuracy  images/s  x ours",
+        "fastcifar                         3        20.00       1          91.41%     5,000       1",
+        "                                                           91.00%–92.00%",
+        f"{MARKUP}, script.py     2  not reached                  86.00%     2,500     0.5",
+        "                                                           80.00%–92.00%",
         f"[b]absent did not run: {MARKUP}",
     ]
 
@@ -180,8 +195,9 @@ def test_a_leaderboard(tmp_path: Path) -> None:
         *("seconds", "petaFLOPs", "accuracy", "recipe"),
         *("evaluation", "loader", "date", "n", "p"),
     ]
-    assert lines[2].startswith(f"1  20.00 ± 0.00          –    91.41%  {MARKUP}  plain ")
+    assert lines[2].startswith(f"1        20.00          –    91.41%  {MARKUP}  plain ")
     assert lines[2].split()[-4:-1] == ["dali", "2026-11-22", "3"]
+    assert lines[3].split() == ["20.00–20.00"]
     assert printed(print_groups, []) == ["no records to show", ""]
 
 
