@@ -17,7 +17,7 @@ from made_records import record_of_own
 
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe, Resnet
+from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.records.leaderboard import Curve, Group, Published, groups, read_entry
 from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work, to_json
 from fastcifar.records.summary import make_record
@@ -481,3 +481,12 @@ def test_few_runs_are_shown_by_their_ends_and_more_by_an_interval(tmp_path: Path
     assert shown[4] == ("min 72.27, max 74.43", "73.35 (72.27 to 74.43)")
     assert shown[5] == ("72.30 – 75.12", "73.71 ± 1.41")
     assert "<strong>p</strong> is how often" in text
+
+
+@pytest.mark.parametrize("seconds", [3.2e-5, 1e8])
+def test_the_fastest_and_the_slowest_epochs_that_are_let_in_can_be_drawn(tmp_path: Path, seconds: float) -> None:
+    small = Recipe(epochs=2, schedule=Schedule(peak_epoch=1), model=Resnet(width=16))
+    found = grouped(tmp_path, [record("small", epoch_seconds=seconds, epochs=2, recipe=small, runs=1)])
+    page = write_page(tmp_path / "page", found, [], []).read_text()
+    (path,) = re.findall(r'<path class="reach" d="([^"]+)"', page)
+    assert re.fullmatch(r"M [\d.]+ [\d.]+ L [\d.]+ [\d.]+", path)  # no Infinity, no NaN
