@@ -42,6 +42,14 @@ def test_a_compiler_without_pythons_headers_is_none(monkeypatch: pytest.MonkeyPa
     assert compiler() is None
 
 
+def test_what_onednn_may_not_use_is_not_there(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")
+    assert resolve(Execution())[0].precision == "float32"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert resolve(Execution())[0].precision == "bfloat16"
+
+
 @pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float16")])
 def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
