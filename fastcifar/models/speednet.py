@@ -51,10 +51,10 @@ class Block(nn.Module):
 class Group(nn.Sequential):
     """`depth` blocks, the first of them pooled; its output is added in the last one if `residual`."""
 
-    def __init__(self, channels_in: int, channels_out: int, config: Speednet) -> None:
+    def __init__(self, channels_in: int, channels_out: int, depth: int, config: Speednet) -> None:
         super().__init__(
             Block(channels_in, channels_out, config, pool=True),
-            *(Block(channels_out, channels_out, config, pool=False) for _ in range(config.depth - 1)),
+            *(Block(channels_out, channels_out, config, pool=False) for _ in range(depth - 1)),
         )
         self.residual = config.residual
 
@@ -70,7 +70,8 @@ class Group(nn.Sequential):
 class SpeedNet(nn.Module):
     """Normalised images (B, 3, H, W), H and W at least `smallest_side`, to logits (B, classes).
 
-    `trained_epochs`: the parameters that are trained for the first so many epochs only, by name.
+    `trained_epochs`: the parameters that are trained for the first so many epochs only, by name. Raises `InputError`
+    where the depths are not as many as the groups.
     """
 
     def __init__(self, config: Speednet, classes: int = 10) -> None:
@@ -81,8 +82,13 @@ class SpeedNet(nn.Module):
         self.whiten.bias.requires_grad_(config.whiten_bias_epochs > 0)  # type: ignore[union-attr]
         self.trained_epochs: dict[str, float] = {"whiten.bias": config.whiten_bias_epochs}
         self.activation = ACTIVATIONS[config.activation]()
-        channels = (2 * PATCH_VALUES, *config.widths)
-        self.groups = nn.Sequential(*(Group(*pair, config) for pair in zip(channels, config.widths, strict=False)))
+        channels, groups = (2 * PATCH_VALUES, *config.widths), len(config.widths)
+        depths = config.depth if isinstance(config.depth, tuple) else (config.depth,) * groups
+        if len(depths) != groups:
+            raise InputError(f"model.depth: {len(depths)} numbers for the {groups} groups of model.widths")
+        self.groups = nn.Sequential(
+            *(Group(*sizes, config) for sizes in zip(channels[:-1], config.widths, depths, strict=True))
+        )
         self.smallest_side = PATCH - 1 + 2 ** len(config.widths)
         self.pool = GlobalMaxPool()
         self.head = nn.Linear(channels[-1], classes, bias=False)

@@ -13,6 +13,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=1024)]
+Depth = Annotated[int, Field(ge=1, le=8)]
 # One's own: a Python file, and the name of something in it.
 OwnName = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]+:[^\x00-\x1f]+$", max_length=500)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -49,8 +50,8 @@ class Speednet:
     """Which network: resnet, speednet, or one's own as FILE.py:NAME, whose other keys are its arguments."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=4)] = (64, 256, 256)
     """Channels of each group, whose first convolution is followed by a pooling that halves the image's sides."""
-    depth: Annotated[int, Field(ge=1, le=8)] = 2
-    """Convolutions of a group."""
+    depth: Depth | Annotated[tuple[Depth, ...], Field(min_length=1, max_length=4)] = 2
+    """Convolutions of a group; or, as many as there are groups, of each."""
     residual: bool = False
     """Add to a group's end what its first convolution gave; from depth 2 on."""
     activation: Literal["gelu", "silu", "relu"] = "gelu"

@@ -50,16 +50,17 @@ def by_formula(network: SpeedNet, config: Speednet, images: Tensor, *, training:
 
     weight, bias = next(values), next(values)
     x = activated(convolved(images.double(), weight) + bias.view(-1, 1, 1))
-    for _ in config.widths:
+    depths = [config.depth] * len(config.widths) if isinstance(config.depth, int) else config.depth
+    for depth in depths:
         outputs: list[Tensor] = []
-        for number in range(config.depth):
+        for number in range(depth):
             x = convolved(F.pad(x, (1, 1, 1, 1)), next(values))
             if number == 0:
                 height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
                 corners = [x[:, :, top:height:2, left:width:2] for top in (0, 1) for left in (0, 1)]
                 x = torch.stack(corners).max(dim=0).values
             x = normed(x)
-            if config.residual and 0 < number == config.depth - 1:
+            if config.residual and 0 < number == depth - 1:
                 x = x + outputs[0]
             x = activated(x)
             outputs.append(x)
@@ -77,8 +78,9 @@ def by_formula(network: SpeedNet, config: Speednet, images: Tensor, *, training:
         Speednet(widths=(4, 6, 5), depth=3, residual=True, norm_eps=0.1),
         Speednet(widths=(4,), depth=3, activation="relu"),
         Speednet(widths=(3, 4, 5, 6), depth=2, residual=True),
+        Speednet(widths=(4, 6, 5), depth=(1, 2, 3), residual=True),
     ],
-    ids=["default", "one convolution", "three, residual", "one group", "four groups"],
+    ids=["default", "one convolution", "three, residual", "one group", "four groups", "a depth each"],
 )
 def test_the_logits_are_those_of_the_formulas(config: Speednet) -> None:
     torch.manual_seed(1)
@@ -94,6 +96,11 @@ def test_the_logits_are_those_of_the_formulas(config: Speednet) -> None:
     wanted = by_formula(network, config, images, training=False)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(found, trained, rtol=1e-2)
+
+
+def test_a_depth_for_each_group_or_one_for_all() -> None:
+    with pytest.raises(InputError, match=r"^model.depth: 2 numbers for the 3 groups of model.widths$"):
+        SpeedNet(Speednet(widths=NARROW, depth=(2, 3)))
 
 
 def test_parameters_of_the_default() -> None:
