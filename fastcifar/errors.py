@@ -42,12 +42,29 @@ def complaint(error: "ValidationError") -> str:
     # Names and values are whatever stands in a file: nothing of them may reach a terminal but what can be printed.
     # A part in <> is no field: it says which kind of a table was looked at.
     places = [part for part in first["loc"] if not re.fullmatch(r"<\w+>", str(part))]
-    field = "".join(f"{part}." for part in places)[:-1].encode("unicode_escape").decode()[:100]
-    said = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {short(first['input'])}"
+    field = printable(".".join(map(str, places)))[:100]
+    said = f"{first['msg'][0].lower()}{printable(first['msg'][1:])}, got {short(first['input'])}"
     return f"{field}: {said}" if field else said
 
 
 def short(value: object) -> str:
     """A value that stands in a file, as a line may show it: in ASCII, and at most 60 characters of it."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes; lists in lists
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def printable(text: object) -> str:
+    """Text, or a path, as a terminal may be given it: what is no visible character is escaped.
+
+    That is control characters, the ends of lines too; those of no width, that turn the direction of writing, or are
+    tags (Unicode's Cf); and bytes of a path that are no UTF-8.
+    """
+    return "".join(one if one.isprintable() else _escaped(one) for one in str(text))
+
+
+def _escaped(one: str) -> str:
+    byte = ord(one) - 0xDC00  # as Python holds a byte of a path that is no UTF-8
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(one)[1:-1]

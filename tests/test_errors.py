@@ -1,13 +1,15 @@
 """Out of memory is one line, whoever says so and however it is worded."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from fastcifar.commands import main
-from fastcifar.errors import memory_problem
+from fastcifar.errors import memory_problem, printable, short
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,26 @@ def test_a_gpus_memory(text: str, asked: str) -> None:
 
 def test_other_errors_are_left_alone() -> None:
     assert memory_problem(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (Path("a [b] ü.png"), "a [b] ü.png"),
+        (Path(os.fsdecode(b"a\xff\x1b[31m.png")), "a\\xff\\x1b[31m.png"),
+        ("a\x9b\n\x7f", "a\\x9b\\n\\x7f"),
+        ("a\u202e\u2066\u200b\u200f\u061c\ufeff", "a\\u202e\\u2066\\u200b\\u200f\\u061c\\ufeff"),
+        ("a\U000e0041\U000e007f", "a\\U000e0041\\U000e007f"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_a_terminal_may_be_given(text: object, said: str) -> None:
+    assert printable(text) == said
+
+
+def test_values_too_large_to_show() -> None:
+    assert short(10**5000) == "a int too large to show"
+    assert len(short("a" * 100_000)) == 60
 
 
 def test_the_command_line_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

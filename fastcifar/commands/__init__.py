@@ -1,5 +1,6 @@
 """The command line: one module a group of subcommands, and how a command ends."""
 
+import sys
 import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from importlib import import_module
 
 import fastcifar
 from fastcifar.commands.parse import early, parse
-from fastcifar.errors import InputError, RunError, Stopped, memory_problem
+from fastcifar.errors import InputError, RunError, Stopped, memory_problem, printable
 from fastcifar.report.console import Console
 
 for _group in ("train", "runs", "bench", "records", "info"):  # the order of --help
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(end.code or 0)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
-            traceback.print_exc()
+            print(*map(printable, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
         message, code = _end(error)
         console.complain(message)
         return code

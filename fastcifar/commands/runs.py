@@ -68,7 +68,7 @@ class Eval(Command):
 
     def run(self, console: Console) -> None:
         """Test and print."""
-        from fastcifar.data.images import RULE, printable, read_folder
+        from fastcifar.data.images import RULE, read_folder
         from fastcifar.data.load import load_dataset
         from fastcifar.report.tables import print_scores
         from fastcifar.runs.predictions import score
@@ -86,7 +86,7 @@ class Eval(Command):
             where = f"{len(images):,} test images of {dataset.name} ({dataset.source})"
         else:
             images, labels = read_folder(self.images, saved.classes)
-            where = f"{len(images):,} images of {printable(self.images)}; of each, {RULE}"
+            where = f"{len(images):,} images of {self.images}; of each, {RULE}"
         tta = saved.recipe.evaluation.tta if self.tta == "recipe" else self.tta
         console.say(f"{saved.name}, {device}, {precision}, test-time augmentation {tta}", where)
         network = saved.on_bytes(tta).to(device)

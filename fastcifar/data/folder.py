@@ -12,8 +12,8 @@ import PIL
 
 from fastcifar.data.cifar import cache
 from fastcifar.data.dataset import MOST_CLASSES, Dataset
-from fastcifar.data.images import RULE, printable, read_folder
-from fastcifar.errors import InputError
+from fastcifar.data.images import RULE, read_folder
+from fastcifar.errors import InputError, printable
 from fastcifar.files import write_whole
 from fastcifar.recipe import DATASETS
 
@@ -31,7 +31,7 @@ def load_folder(folder: Path, name: str | None = None) -> Dataset:
     try:
         classes, listing = _classes(folder), _listing(folder)
     except OSError as error:
-        raise InputError(f"{printable(Path(error.filename or folder))}: {error.strerror}") from error
+        raise InputError(f"{printable(error.filename or folder)}: {error.strerror}") from error
     kept = cache() / "folders" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.npz"
     arrays = _read(kept, listing)
     if arrays is None:
@@ -39,10 +39,10 @@ def load_folder(folder: Path, name: str | None = None) -> Dataset:
         for split in SPLITS:
             arrays[f"{split}_images"], arrays[f"{split}_labels"] = read_folder(folder / split, classes)
         _write(kept, listing, arrays)
-    name = printable(Path(name or folder.resolve().name or "folder"))[:200]
+    name = printable(name or folder.resolve().name or "folder")[:200]
     return Dataset.from_arrays(
         **arrays,
-        classes=[printable(Path(one)) for one in classes],
+        classes=[printable(one) for one in classes],
         name=f"{name}-folder" if name in DATASETS else name,
         source=f"{printable(folder)}; of each file {RULE}",
     )

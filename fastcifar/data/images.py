@@ -1,6 +1,5 @@
 """Image files of any size and mode, and folders of them sorted by class, as the network sees them: 32x32 RGB bytes."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, printable
 
 SIDE = 32
 RULE = "the largest centred square, resized to 32x32 with PIL's bicubic filter"
@@ -61,12 +60,6 @@ def read_folder(folder: Path, classes: Sequence[str]) -> tuple[NDArray[np.uint8]
         raise InputError(f"{name}: no images in sub-folders named {', '.join(classes)}")
     images = np.stack([read_image(file) for file in files])
     return images, np.array([classes.index(file.parent.name) for file in files], np.int64)
-
-
-def printable(path: Path) -> str:
-    """The path for a terminal or JSON: bytes that are no UTF-8 and control characters escaped."""
-    text = os.fsencode(path).decode(errors="backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _formats() -> list[str]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from fastcifar.data.cifar import load_cifar10, load_cifar100
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.folder import load_folder
-from fastcifar.data.images import printable
 from fastcifar.data.synthetic import synthetic
-from fastcifar.errors import InputError, short
+from fastcifar.errors import InputError, printable, short
 from fastcifar.recipe import DATASETS, Recipe
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fastcifar
-from fastcifar.errors import RunError
+from fastcifar.errors import RunError, printable
 
 PATIENCE = 5.0  # seconds from asking a program to end to killing it
 
@@ -115,9 +115,9 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 def _last_words(text: str) -> str:
-    """The last line that says something, without what a terminal would take for a command."""
-    lines = ["".join(char for char in line if char.isprintable()).strip() for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line), "").removeprefix("fastcifar: ")[:300]
+    """The last line that says something."""
+    lines = [line.strip() for line in text.splitlines()]
+    return printable(next((line for line in reversed(lines) if line), "")).removeprefix("fastcifar: ")[:300]
 
 
 def _exit(code: int) -> str:

@@ -15,6 +15,7 @@ from fastcifar.errors import InputError, complaint
 from fastcifar.recipe.tables import (
     KINDS,
     STRICT,
+    UNSEEN,
     Adam,
     AnyOptimizer,
     Augmentation,
@@ -84,7 +85,9 @@ class Recipe:
     """Share of the label spread evenly over the classes in the training loss."""
     drop_last: bool = False
     """Leave out the last, short batch of an epoch."""
-    dataset: Annotated[str, Field(min_length=1, max_length=500), tyro.conf.arg(metavar="NAME|DIR")] = "cifar10"
+    dataset: Annotated[
+        str, Field(min_length=1, max_length=500, pattern=rf"^[^{UNSEEN}]*$"), tyro.conf.arg(metavar="NAME|DIR")
+    ] = "cifar10"
     """cifar10, cifar100, synthetic (made-up images), or a folder with train/ and test/ of a sub-folder a class."""
     dataset_sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
     """Of the images and labels; filled in when they are read, and they must have it where it is there already."""

@@ -12,21 +12,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fastcifar.recipe import Recipe
+from fastcifar.recipe.tables import UNSEEN
 from fastcifar.records.protocol import ProtocolName
 
 SCHEMA_VERSION: Literal[6] = 6
 
-# One line of text: no control characters, and none that turn the direction of writing.
-Line = Annotated[
-    str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$")
-]
-# Any lines: tabs, and the ends of lines and pages.
-Text = Annotated[
-    str,
-    StringConstraints(
-        max_length=2**20, pattern=r"^[^\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
-    ),
-]
+# One line of text: nothing that is not seen.
+Line = Annotated[str, StringConstraints(max_length=200, pattern=rf"^[^{UNSEEN}]*$")]
+# Any lines: of what is not seen tabs, and the ends of lines and pages.
+Text = Annotated[str, StringConstraints(max_length=2**20, pattern=rf"^([^{UNSEEN}]|[\t\n\f\r])*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Accuracy = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from fastcifar.data.images import printable
+from fastcifar.errors import printable
 from fastcifar.records.protocol import P_LIMIT, first_crossing, fixed_budget, runs_to_settle
 from fastcifar.records.quiet import beside, unclean
 from fastcifar.records.summary import FEW, ends, images_by_epoch, images_per_second, optimizer_petaflops
@@ -49,7 +49,7 @@ def table(
         else:
             made.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(*map(Text, row))
+        made.add_row(*(Text(printable(cell)) for cell in row))
     if bold is not None:
         made.rows[bold].style = "bold"
     return made
@@ -104,7 +104,7 @@ def print_predictions(
 ) -> None:
     """The five likeliest classes of each image; `probabilities` (n, classes) has a row for each of the n files."""
     rows = [
-        ("" if rank else printable(file), classes[label], f"{row[label]:.2%}")
+        ("" if rank else str(file), classes[label], f"{row[label]:.2%}")
         for file, row in zip(files, probabilities, strict=True)
         for rank, label in enumerate((-row).argsort(kind="stable")[:TOP])
     ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fastcifar.data.images import printable, read_folder, read_image
+from fastcifar.data.images import read_folder, read_image
 from fastcifar.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -205,8 +205,3 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
         read_folder(tmp_path, CLASSES)
     with pytest.raises(InputError, match="nowhere: No such file"):
         read_folder(tmp_path / "nowhere", CLASSES)
-
-
-def test_names_for_the_terminal() -> None:
-    assert printable(Path("a [b] ü.png")) == "a [b] ü.png"
-    assert printable(Path(os.fsdecode(b"a\xff\x1b[31m.png"))) == "a\\xff\\x1b[31m.png"

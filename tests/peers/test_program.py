@@ -14,7 +14,7 @@ from fastcifar.peers.program import ProgramError, run_own, run_program
 
 def test_what_a_program_last_said_is_why_it_failed(tmp_path: Path) -> None:
     script = "import sys; print('no', file=sys.stderr); print('\\x1b[31mno GPU\\n\\n', file=sys.stderr); sys.exit(3)"
-    with pytest.raises(ProgramError, match=r"^\[31mno GPU$") as caught:
+    with pytest.raises(ProgramError, match=r"^\\x1b\[31mno GPU$") as caught:
         run_program([sys.executable, "-c", script], tmp_path)
     assert caught.value.code == 3
     with pytest.raises(RunError, match="ended by signal 9"):

@@ -49,6 +49,7 @@ TAMPERINGS: list[tuple[Callable[[Values], object], str]] = [
     (lambda values: values["sources"].append(another(OWN)), r"sources\.1\.file: 'net\.py' is no file .* or .* twice"),
     (lambda values: values["sources"].append({**another("x"), "file": "b.py"}), r"sources\.1\.file: 'b\.py' is no"),
     (lambda values: values.update(sources=[another("\x1b[2J")]), r"sources\.0\.text: string should match"),
+    (lambda values: values.update(sources=[another("a\u200f")]), r"sources\.0\.text: string should match"),
     (lambda values: values.update(sources=[another("\u202e")]), r"sources\.0\.text: string should match"),
     (lambda values: values.update(sources=[another("x" * (2**20 + 1))]), r"sources\.0\.text: string should have"),
     (lambda values: named(values, "model", "sha256", "0" * 64), r"sources\.0\.sha256: is not the one in the recipe"),

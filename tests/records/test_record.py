@@ -184,7 +184,10 @@ TAMPERINGS: list[tuple[Callable[[Values], None], str]] = [
     (put("execution.workers", 2), "execution.workers: extra inputs are not permitted"),
     (drop("execution.loader"), "execution.loader: field required"),
     (put("environment.cpu", "a\x1b[2Jb"), "environment.cpu: string should match pattern"),
-    (put("environment.cpu", "a\u202eb"), "environment.cpu: string should match pattern"),
+    *(
+        (put("environment.cpu", f"a{unseen}b"), "environment.cpu: string should match pattern")
+        for unseen in "\u202e\u200b\u200e\u200f\u061c\ufeff\U000e0041\U000e007f"
+    ),
     (put("name", "x" * 100_000), "name: string should have at most"),
     (put("environment.memory_gib", "24"), "environment.memory_gib: input should be a valid number"),
 ]
