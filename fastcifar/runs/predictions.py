@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
+from torch import Tensor
 
 from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
 from fastcifar.runs.saved import Saved
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import BATCH_SIZE, OnBytes, evaluate, logits_of
@@ -91,6 +93,7 @@ def score(
     logits_of(network, seen[:BATCH_SIZE], precision=precision)  # allocates and, on a GPU, chooses kernels
     clock = Clock(network.mean.device)
     found = evaluate(network, seen, truth, precision=precision)
+    _require_numbers(found.logits)
     return Scores(found.loss, confusion_matrix(found.logits.cpu().numpy(), labels), clock.seconds())
 
 
@@ -117,9 +120,23 @@ def tested(saved: Saved, dataset: Dataset) -> Tested:
 
 
 def probabilities(network: OnBytes, images: NDArray[np.uint8], *, precision: str = "float32") -> NDArray[np.float32]:
-    """Class probabilities (n, classes) of images (n, 32, 32, 3), n at least 1, on the device of `network`."""
+    """Class probabilities (n, classes) of images (n, 32, 32, 3), n at least 1, on the device of `network`.
+
+    Raises `InputError` where its answer to an image is no number.
+    """
     logits = logits_of(network, torch.from_numpy(images).to(network.mean.device), precision=precision)
+    _require_numbers(logits)
     return logits.double().softmax(dim=1).float().cpu().numpy()
+
+
+def _require_numbers(logits: Tensor) -> None:
+    """Finite weights may overflow, or have a variance below 0: what comes of it is no probability."""
+    wrong = int((~logits.isfinite().all(dim=1)).sum())
+    if wrong:
+        raise InputError(
+            f"model.safetensors: the network answers {wrong:,} of {len(logits):,} images with no number: its weights, "
+            "although finite, are none of a trained network"
+        )
 
 
 def confusion_matrix(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:

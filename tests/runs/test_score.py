@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from finished import dataset, finished_run
 
 from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
 from fastcifar.models.resnet import ResNet
 from fastcifar.recipe import Resnet
 from fastcifar.runs.predictions import probabilities, score
@@ -105,3 +106,18 @@ def test_probabilities(small: Dataset) -> None:
         pixels = normalise(torch.from_numpy(small.test_images), mean, std)
         np.testing.assert_allclose(other, network()(pixels).softmax(dim=1), atol=1e-6)
     assert np.abs(other - found).max() > 1e-3
+
+
+@pytest.mark.parametrize("tensor", ["weight", "running_var"])
+def test_what_is_no_probability_is_refused(small: Dataset, tensor: str) -> None:
+    """Weights that are finite and overflow; a variance below 0."""
+    broken = network()
+    for name, value in broken.state_dict().items():
+        if name.endswith(tensor):
+            value.fill_(3e38 if tensor == "weight" else -1.0)
+    for answer in (
+        lambda: probabilities(OnBytes(broken), small.test_images),
+        lambda: score(OnBytes(broken), small.test_images, small.test_labels),
+    ):
+        with pytest.raises(InputError, match=r"model\.safetensors: the network answers 200 of 200 images with no num"):
+            answer()
