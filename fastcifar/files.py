@@ -1,10 +1,13 @@
 """Files written whole, their places, and folders that one process at a time writes in."""
 
+import errno
 import fcntl
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from fastcifar.errors import InputError
 
@@ -15,6 +18,31 @@ def require_folder_of(file: Path) -> None:
     """Before work that ends in writing `file` or making that folder: raises `InputError` where it has no place."""
     if not file.absolute().parent.is_dir():
         raise InputError(f"{file}: there is no folder {file.parent}")
+
+
+def open_regular(path: Path, largest: int | None = None) -> BinaryIO:
+    """The file `path` to be read, of at most `largest` bytes. Raises `OSError`, whose `strerror` says what is wrong.
+
+    What is no regular file is refused, for reading a pipe waits for somebody to write, and a device may have no end.
+    """
+    # Without waiting for a writer, which the look at what it is would come too late for.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    about = os.fstat(file.fileno())
+    said = ""
+    if not stat.S_ISREG(about.st_mode):
+        said = "it is not a regular file"
+    elif largest is not None and about.st_size > largest:
+        said = f"it is larger than {largest / 2**20:g} MiB"
+    if said:
+        file.close()
+        raise OSError(errno.EINVAL, said, str(path))
+    return file
+
+
+def read_regular(path: Path, largest: int | None = None) -> bytes:
+    """What is in the file `path`, as `open_regular` opens it."""
+    with open_regular(path, largest) as file:
+        return file.read()
 
 
 def write_whole(path: Path, content: bytes) -> None:

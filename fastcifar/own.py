@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fastcifar.errors import InputError
+from fastcifar.files import read_regular
 from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe
 
 if TYPE_CHECKING:
@@ -157,9 +158,7 @@ def digest(text: str) -> str:
 def read_source(file: Path) -> str:
     """The text of a Python file. Raises `InputError`."""
     try:
-        if file.stat().st_size > LARGEST:
-            raise InputError(f"{file}: more than a mebibyte of Python")
-        return file.read_bytes().decode()
+        return read_regular(file, LARGEST).decode()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

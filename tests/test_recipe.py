@@ -1,5 +1,6 @@
 """The recipe: what ships, what a file may say, and what is said of a bad one."""
 
+import os
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -211,3 +212,34 @@ def test_sizes_by_epoch_hold_on() -> None:
 def test_the_documentation_is_that_of_the_fields() -> None:
     assert (Path(__file__).parents[1] / "docs" / "recipe.md").read_text() == markdown()
     assert all(said for _, _, said in documented())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"epochs = {'9' * 5000}\n", "not a TOML file: Exceeds the limit"),
+        (f"epochs = {'9' * 4000}\n", "epochs: "),
+        (f"a = {'[' * 500}{']' * 500}\n", "not a TOML file: nested too deeply"),
+        (f'[model]\nname = "a.py:A"\na = {"[" * 240}{"]" * 240}\n', "nested too deeply, or a number too large"),
+        (f"{'a' * 100_000} = 1\n", "aaaa"),
+        (f"base = [{'1,' * 50_000}]\n", "base: the name of a recipe or a TOML file is needed, got [1, 1,"),
+        ("".join(f"k{number} = 1\n" for number in range(300_000)), "cannot be read: it is larger than 0.25 MiB"),
+        ('dataset = "a\\u200eb"\n', "dataset: string should match pattern"),
+    ],
+)
+def test_files_that_are_large_or_deep(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_recipe(str(file))
+    assert str(caught.value).startswith(f"{file}: {said}")
+    assert len(str(caught.value)) < len(str(file)) + 500
+
+
+def test_a_pipe_and_a_device_are_no_recipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    for place in (str(tmp_path / "pipe.toml"), "/dev/zero"):
+        with pytest.raises(InputError, match="cannot be read: it is not a regular file"):
+            load_recipe(place)
+    with pytest.raises(InputError, match="neither a TOML file nor one of"):
+        load_recipe("a" * 100_000)

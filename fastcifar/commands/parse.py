@@ -143,7 +143,7 @@ def _own_arguments(arguments: Sequence[str], recipe: Recipe) -> tuple[list[str],
 def _as_toml(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or more of it than Python reads
         return text
 
 

@@ -14,6 +14,7 @@ from torchvision.datasets.utils import calculate_md5
 
 from fastcifar.data.dataset import MEAN, STD, Channels, Dataset
 from fastcifar.errors import InputError
+from fastcifar.files import open_regular
 
 ENVIRONMENT_VARIABLE = "FASTCIFAR_DATA"
 
@@ -103,6 +104,7 @@ def verify(root: Path, kind: type[CIFAR10] = CIFAR10) -> dict[str, str]:
     for name, expected in published_md5s(kind):
         path = root / kind.base_folder / name
         try:
+            open_regular(path).close()
             found[name] = calculate_md5(path)
         except FileNotFoundError as error:
             raise InputError(f"{path}: missing; {_mend(root, kind)}") from error

@@ -161,6 +161,8 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         # By way of JSON because pydantic's strict mode takes no dict for a dataclass in Python mode.
         recipe = _ADAPTER.validate_json(json.dumps(values, default=str))
     except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":  # it was written just now
+            raise InputError(f"{prefix}nested too deeply, or a number too large") from error
         said = complaint(error).replace("unexpected keyword argument", "no such field in a recipe")
         raise InputError(f"{prefix}{said}") from error
     schedule = recipe.schedule

@@ -1,6 +1,7 @@
 """Recipes as TOML files: those that ship (`fastcifar/recipes/`), and reading and writing one."""
 
 import difflib
+import os
 import tomllib
 from dataclasses import asdict
 from importlib import resources
@@ -9,9 +10,11 @@ from typing import Any
 
 import tomli_w
 
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, short
+from fastcifar.files import read_regular
 from fastcifar.recipe import DATASETS, KINDS, Recipe, merged
 
+LARGEST = 2**18  # bytes of a recipe file, which has a few thousand
 _BASES = 16  # a recipe may be based on one that is based on one
 
 
@@ -27,7 +30,7 @@ def find_recipe(name_or_file: str) -> Path:
     if name_or_file in shipped:
         return shipped[name_or_file]
     path = Path(name_or_file)
-    if path.suffix == ".toml" or path.exists():
+    if path.suffix == ".toml" or os.path.exists(path):  # noqa: PTH110 (Path.exists raises at a name that is too long)
         return path
     similar = difflib.get_close_matches(name_or_file, shipped, n=1)
     hint = f" (perhaps you meant {similar[0]})" if similar else ""
@@ -47,14 +50,15 @@ def _load(path: Path, above: tuple[Path, ...]) -> Recipe:
     if path.absolute() in above or len(above) > _BASES:
         raise InputError(f"{path}: base: leads back to this file")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values = tomllib.loads(read_regular(path, LARGEST).decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from error
+    except (ValueError, RecursionError) as error:  # of bytes, of TOML, of a number of too many digits
+        said = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+        raise InputError(f"{path}: not a TOML file: {said}") from error
     named = values.pop("base", None)
     if named is not None and not isinstance(named, str):
-        raise InputError(f"{path}: base: the name of a recipe or a TOML file is needed, got {named!r}")
+        raise InputError(f"{path}: base: the name of a recipe or a TOML file is needed, got {short(named)}")
     base = Recipe()
     if named:
         beside = path.parent / named

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fastcifar.errors import InputError, complaint, short
 from fastcifar.execution import Execution
+from fastcifar.files import read_regular
 from fastcifar.own import PARTS, OwnCode, digest, located, own_files, read_source
 from fastcifar.recipe import DATASETS, Recipe, validated
 
@@ -90,9 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}; name a run directory")
         if not file.is_file():
             raise InputError(f"{path}: not a run directory: there is no run.json in it")
-        if file.stat().st_size > LARGEST:
-            raise InputError(f"{file}: more than a mebibyte: not what a run writes")
-        return TypeAdapter(dict[str, Any]).validate_json(file.read_bytes())
+        return TypeAdapter(dict[str, Any]).validate_json(read_regular(file, LARGEST))
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fastcifar import models
 from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError, complaint, short
-from fastcifar.files import remove_leftovers
+from fastcifar.files import open_regular, read_regular, remove_leftovers
 from fastcifar.own import NetworkFactory, digest, file_of, from_source, own_files, read_source
 from fastcifar.recipe import OwnModel, Recipe, validated
 from fastcifar.recipe.migrate import with_kinds
@@ -166,7 +166,7 @@ def read_log(saved: Finished) -> list[EpochLog]:
     file = saved.path / "events.jsonl"
     log, epochs = [], TypeAdapter(EpochLog)
     try:
-        lines = file.read_bytes().splitlines()
+        lines = read_regular(file, 4096 * (saved.recipe.epochs + 1)).splitlines()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     for number, line in enumerate(lines, 1):
@@ -174,8 +174,12 @@ def read_log(saved: Finished) -> list[EpochLog]:
             log.append(epochs.validate_json(line))
         except ValidationError as error:
             raise InputError(f"{file}: line {number} is not an epoch as a run writes it: {complaint(error)}") from error
+        if log[-1].epoch != number:
+            raise InputError(f"{file}: line {number} is of epoch {log[-1].epoch}, where {number} belongs")
     if not log:
         raise InputError(f"{file}: no epoch in it, although the run is finished")
+    if len(log) > saved.recipe.epochs:
+        raise InputError(f"{file}: {len(log):,} epochs; the recipe has {saved.recipe.epochs:,}")
     return log
 
 
@@ -191,6 +195,7 @@ def _network(
             model = models.build(recipe.model, classes)
     wanted = model.state_dict()
     try:
+        open_regular(file).close()  # safetensors would wait at a pipe, and says of any file that there is none
         with safetensors.safe_open(file, "pt") as weights:
             names, metadata = set(weights.keys()), weights.metadata() or {}
             _require_same_recipe(metadata, written, file)
@@ -204,9 +209,10 @@ def _network(
             tensors = {name: weights.get_tensor(name).clone() for name in wanted}
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file, although the run is finished") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise InputError(f"{file}: cannot be read as safetensors: {said}") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{file}: cannot be read as safetensors: {error}") from error
     for name, tensor in tensors.items():
         _require_fit(name, tensor, wanted[name], file)
     model.load_state_dict(tensors, assign=True)

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fastcifar import stopping
 from fastcifar.errors import InputError, Stopped, complaint
-from fastcifar.files import remove_leftovers, write_whole
+from fastcifar.files import read_regular, remove_leftovers, write_whole
 from fastcifar.recipe import Recipe, differences, validated
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.packed import Packed, pack, unpack
@@ -199,7 +199,7 @@ def earlier(folder: Path, recipe: Recipe) -> Session | None:
     """
     file = folder / "session.json"
     try:
-        session = TypeAdapter(Session).validate_json(file.read_bytes())
+        session = TypeAdapter(Session).validate_json(read_regular(file))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -278,7 +278,7 @@ def _read(path: Path, recipe: str) -> dict[str, Any]:
     found = _NAME.fullmatch(path.name)
     assert found is not None
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         if hashlib.sha256(content).hexdigest() != found[2]:
             raise InputError("damaged: its sha256 is not the one in its name")
         metadata, state = unpack(content)
@@ -294,7 +294,7 @@ def _read(path: Path, recipe: str) -> dict[str, Any]:
 def _heart(folder: Path, spent: Spent) -> tuple[float, float]:
     """The seconds of training and testing, and the wall seconds, that the session which began with `spent` came to."""
     try:
-        found = _BEAT.fullmatch((folder / "heartbeat").read_bytes()[:64])
+        found = _BEAT.fullmatch(read_regular(folder / "heartbeat")[:64])
     except OSError:
         found = None
     if found is None or int(found[1]) != spent.interruptions:

@@ -1,9 +1,12 @@
 """What a run says of itself: a line an epoch, and its result."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
+
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -15,16 +18,16 @@ class EpochLog:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    epoch: int
-    train_seconds: float
-    eval_seconds: float
+    epoch: Annotated[int, Field(ge=1, le=100_000)]
+    train_seconds: NonNegative
+    eval_seconds: NonNegative
     train_loss: float
-    train_accuracy: float
+    train_accuracy: Share
     test_loss: float | None
-    test_accuracy: float | None
-    learning_rate: float
-    images_per_second: float
-    other_cores: float | None = None
+    test_accuracy: Share | None
+    learning_rate: NonNegative
+    images_per_second: NonNegative
+    other_cores: Annotated[float, Field(ge=0, le=100_000)] | None = None
 
 
 @dataclass(frozen=True)

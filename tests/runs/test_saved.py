@@ -1,7 +1,10 @@
 """A run directory read back, whole or tampered with."""
 
+import errno
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ from finished import RECIPE, dataset, finished_run
 
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError
-from fastcifar.runs.saved import CLASS_NAMES, open_run, read_run
+from fastcifar.runs.saved import CLASS_NAMES, open_run, read_log, read_run
 from fastcifar.training.evaluate import OnBytes
 
 
@@ -175,6 +178,65 @@ def test_weights_that_are_no_safetensors(run: Path) -> None:
         assert refusal(run).startswith("/model.safetensors: cannot be read as safetensors: ")
     file.unlink()
     assert refusal(run) == "/model.safetensors: no such file, although the run is finished"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "events.jsonl", "run.json"])
+def test_a_pipe_is_not_waited_for(run: Path, name: str) -> None:
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(InputError, match=f"{name}: cannot be read: it is not a regular file|there is no run.json"):
+        read_log(open_run(run))
+
+
+def test_a_file_that_may_not_be_read_is_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *rest: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("fastcifar.runs.saved.open_regular", refused)
+    assert refusal(run) == "/model.safetensors: cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("digits", [4000, 5000])
+def test_a_number_of_many_digits(run: Path, digits: int) -> None:
+    text = (run / "run.json").read_text()
+    (run / "run.json").write_text(text.replace('"epochs": 2', f'"epochs": {"9" * digits}', 1))
+    said = refusal(run)
+    assert said.startswith("/run.json: ")
+    assert len(said) < 400
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"test_accuracy": 5.0}, "line 1 is not an epoch as a run writes it: test_accuracy: input should be less than"),
+        ({"train_accuracy": -0.1}, "line 1 is not an epoch as a run writes it: train_accuracy: input should be"),
+        ({"epoch": -1}, "line 1 is not an epoch as a run writes it: epoch: input should be greater than"),
+        ({"epoch": 10**5000}, "line 1 is not an epoch as a run writes it"),
+        ({"epoch": 2}, "line 1 is of epoch 2, where 1 belongs"),
+        ({"images_per_second": -1.0}, "line 1 is not an epoch as a run writes it: images_per_second: input should be"),
+        ({"train_seconds": -1.0}, "line 1 is not an epoch as a run writes it: train_seconds: input should be"),
+    ],
+)
+def test_epochs_that_cannot_be(run: Path, change: dict[str, Any], said: str) -> None:
+    first, *rest = (run / "events.jsonl").read_text().splitlines()
+    sys.set_int_max_str_digits(10_000)
+    try:
+        line = json.dumps(json.loads(first) | change)
+    finally:
+        sys.set_int_max_str_digits(4300)
+    (run / "events.jsonl").write_text("\n".join([line, *rest]) + "\n")
+    with pytest.raises(InputError) as caught:
+        read_log(read_run(run))
+    assert str(caught.value).startswith(f"{run / 'events.jsonl'}: {said}")
+
+
+@pytest.mark.parametrize(("lines", "said"), [(3, "3 epochs; the recipe has 2"), (80_000, "cannot be read: it is larg")])
+def test_more_epochs_than_the_recipe_has(run: Path, lines: int, said: str) -> None:
+    first = json.loads((run / "events.jsonl").read_text().splitlines()[0])
+    found = (json.dumps(first | {"epoch": number}) for number in range(1, lines + 1))
+    (run / "events.jsonl").write_text("\n".join(found) + "\n")
+    with pytest.raises(InputError, match=f"events.jsonl: {said}"):
+        read_log(read_run(run))
 
 
 def test_the_network_stays_when_its_file_goes(run: Path) -> None:
