@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import rich.console
+from rich.cells import cell_len
+from rich.console import RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +34,25 @@ if TYPE_CHECKING:  # most of these import torch, which takes seconds: a leaderbo
 
 TOP = 5
 BELOW = "\n{}–{}"  # the least and the most, in a column that stays narrow
+WORD = 3  # columns in which words can still be read, broken
+
+
+class _Table(Table):
+    """Where there is no room for its columns, a line for each value, with its heading before it."""
+
+    def __rich_console__(self, console: rich.console.Console, options: rich.console.ConsoleOptions) -> RenderResult:
+        columns = [[str(cell) for cell in (column.header, *column.cells)] for column in self.columns]
+        widths = [max(map(cell_len, cells)) for cells in columns]
+        least = (width if one.no_wrap else min(width, WORD) for width, one in zip(widths, self.columns, strict=True))
+        if sum(least) + 2 * (len(widths) - 1) <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        if self.title:
+            yield self.title
+        headings, *rows = zip(*columns, strict=True)
+        for row in rows:
+            said = (f"{heading} {cell}".strip() for heading, cell in zip(headings, row, strict=True) if cell.strip())
+            yield Text("\n".join(said) + "\n", overflow="fold")
 
 
 def table(
@@ -42,7 +64,7 @@ def table(
     bold: int | None = None,
 ) -> Table:
     """The columns with a heading in `left` hold words, which may wrap; the others numbers. All is text, not markup."""
-    made = Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = _Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         if heading in left:
             made.add_column(heading, overflow="fold")

@@ -213,3 +213,16 @@ def test_what_others_published() -> None:
     assert len(lines) == 4
     assert len(printed(print_published, published, 0.9)) == 3
     assert printed(print_published, published, 0.5) == []
+
+
+def test_a_terminal_too_narrow_for_a_table(tmp_path: Path) -> None:
+    """Every figure is there, and no dots in its place; the words of a title and of a cell are broken, not cut."""
+    path = tmp_path / "one.record.json"
+    path.write_bytes(to_json(made_records.record(name="of-a-very-long-name-indeed")))
+    shown = groups([read_entry(path)])
+    lines = printed(print_groups, shown, width=20)
+    assert all(len(line) <= 20 for line in lines)
+    assert "…" not in "".join(lines)
+    assert {"accuracy 91.41%", "loader dali", "n 3"} <= set(lines)
+    assert "of-a-very-long-name-indeed" in "".join(lines)
+    assert "…" not in "".join(printed(print_groups, shown, width=80))
