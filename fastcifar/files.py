@@ -18,6 +18,9 @@ def require_folder_of(file: Path) -> None:
     """Before work that ends in writing `file` or making that folder: raises `InputError` where it has no place."""
     if not file.absolute().parent.is_dir():
         raise InputError(f"{file}: there is no folder {file.parent}")
+    folder = file if file.is_dir() else file.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{file}: no file can be written in {folder}")
 
 
 def open_regular(path: Path, largest: int | None = None) -> BinaryIO:

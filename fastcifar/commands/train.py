@@ -9,6 +9,7 @@ from tyro.conf import arg
 
 from fastcifar.commands.command import AUTO, Trains, TrustCode, command
 from fastcifar.errors import InputError
+from fastcifar.files import require_folder_of
 from fastcifar.recipe.files import load_recipe
 from fastcifar.report.console import Console
 
@@ -112,6 +113,8 @@ class FindLr(Trains):
         from fastcifar.runs.api import find_lr
         from fastcifar.runs.directory import default_path
 
+        if self.out and self.out.exists():
+            require_folder_of(self.out)
         about = self.prepared(console)
         console.say(f"range test of {about.describe()}")
         with console.status("setting up") as status:

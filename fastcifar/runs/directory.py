@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ class RunDirectory(Observer):
 
     def __init__(self, path: Path, paused: Paused | None = None) -> None:
         self.path, self._fresh, self._begun = path, paused is None, False
-        self._events = ""
+        self._events, self._first = "", [path / "run.json"]
         self._run: dict[str, Any] = paused.run if paused else {}
         try:
             self._made = not path.exists()
@@ -52,6 +53,9 @@ class RunDirectory(Observer):
             if self._fresh and any(path.iterdir()):
                 self._claim.close()
                 raise InputError(_TAKEN.format(path))
+            if not os.access(path, os.W_OK | os.X_OK):
+                self._claim.close()
+                raise InputError(f"--out {path}: no file can be written in it")
         except FileExistsError as error:
             raise InputError(_TAKEN.format(path)) from error
         except OSError as error:
@@ -72,14 +76,21 @@ class RunDirectory(Observer):
                 if self._begun:
                     self._write_run("interrupted" if interrupted else "failed")
                 elif self._fresh:  # nothing was trained: leave nothing
-                    (self.path / "run.json").unlink(missing_ok=True)
+                    for file in self._first:
+                        file.unlink(missing_ok=True)
                     if self._made:
                         self.path.rmdir()
             if interrupted and self._begun:
                 goes_on = f"; --resume {self.path} goes on" if isinstance(error, Stopped) else ""
-                epochs = self._events.count("\n")
-                error.args = (f"interrupted; finished epochs: {epochs}, kept in {self.path}{goes_on}",)
+                error.args = (f"interrupted; {self._kept()}{goes_on}",)
+            elif isinstance(error, OSError) and error.strerror and self._begun:  # a full disk, say
+                error.filename = error.filename or str(self.path)
+                error.strerror += f"; {self._kept()}; --resume {self.path} goes on"
         self._claim.close()
+
+    def _kept(self) -> str:
+        epochs = self._events.count("\n")
+        return f"finished epochs: {epochs}, kept in {self.path}"
 
     def claim(
         self, *, recipe_name: str, recipe: Recipe, execution: Execution, asked: Asked, started: str | None = None
@@ -133,11 +144,11 @@ class RunDirectory(Observer):
             **({"earlier_sessions": earlier} if earlier else {}),
             **({"lr_range": lr_range} if lr_range else {}),
         }
-        self._begun = True
         self._write_run("running")
-        write_whole(self.path / f"{recipe_name}.toml", to_toml(recipe).encode())
-        for name, text in own.sources.items():
+        for name, text in {f"{recipe_name}.toml": to_toml(recipe), **own.sources}.items():
             write_whole(self.path / name, text.encode())
+            self._first.append(self.path / name)
+        self._begun = True
         self._events = "".join(map(_line, log))
         if log:
             write_whole(self.path / "events.jsonl", self._events.encode())
@@ -146,8 +157,9 @@ class RunDirectory(Observer):
 
     def epoch(self, log: EpochLog) -> None:
         """Add the epoch to events.jsonl."""
-        self._events += _line(log)
-        write_whole(self.path / "events.jsonl", self._events.encode())
+        events = self._events + _line(log)
+        write_whole(self.path / "events.jsonl", events.encode())
+        self._events = events
 
     def finish(self, result: Result, model: nn.Module, spent: Spent) -> None:
         """Write the weights, then the result, with what the run took in all its sessions."""

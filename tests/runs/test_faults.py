@@ -1,5 +1,6 @@
 """What goes wrong while a run is trained: one line, nothing lost, and the run goes on from where it was."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from finished import CPU, RECIPE, finished_run
 import fastcifar
 from fastcifar.commands import main
 from fastcifar.data.plan import EpochPlan
+from fastcifar.errors import InputError
+from fastcifar.files import require_folder_of, write_whole
 from fastcifar.recipe.files import to_toml
 from fastcifar.runs import api
 from fastcifar.training.log import Observer
@@ -89,7 +92,36 @@ def test_a_folder_that_becomes_read_only(tmp_path: Path, restored_rng: object) -
             os.seteuid(0)
         path.chmod(0o755)
     assert caught.value.filename == str(path / "events.jsonl")
+    kept = f"; finished epochs: 1, kept in {path}; --resume {path} goes on"
+    assert caught.value.strerror == f"Permission denied{kept}"
     assert_as_undisturbed(fastcifar.resume(path))
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_disk_that_is_full_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Whichever of the first files cannot be written: nothing was trained, and nothing stays."""
+    written: list[str] = []
+
+    def full(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        if len(written) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_whole(path, content)
+
+    monkeypatch.setattr("fastcifar.runs.directory.write_whole", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        fastcifar.train(RECIPE, execution=CPU, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    assert len(written) > room
+
+
+def test_a_folder_that_is_only_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match=f"^--out {tmp_path}: no file can be written in it$"):
+        fastcifar.train(RECIPE, execution=CPU, out=tmp_path)
+    with pytest.raises(InputError, match=f"one.json: no file can be written in {tmp_path}$"):
+        require_folder_of(tmp_path / "one.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_rng: object) -> None:
