@@ -33,7 +33,7 @@ class Console(rich.console.Console):
         # A size of 0, or of no number, is none: rich would print nothing, or fail.
         sizes = {"COLUMNS", "LINES"}
         environ = {k: v for k, v in os.environ.items() if k not in sizes or re.fullmatch(r"0*[1-9][0-9]{0,3}", v)}
-        super().__init__(_environ=environ, **about)
+        super().__init__(**{"_environ": environ, **about})
         if "file" not in about and isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="fastcifar")
 

@@ -57,13 +57,13 @@ class _Table(Table):
 
 def table(
     headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[str | Text]],
     *,
     left: Sequence[str] = ("",),
     title: str = "",
     bold: int | None = None,
 ) -> Table:
-    """The columns with a heading in `left` hold words, which may wrap; the others numbers. All is text, not markup."""
+    """Columns with a heading in `left` hold words, which may wrap; others numbers. A string is one line, not markup."""
     made = _Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         if heading in left:
@@ -71,7 +71,7 @@ def table(
         else:
             made.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        made.add_row(*(Text(printable(cell)) for cell in row))
+        made.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
     if bold is not None:
         made.rows[bold].style = "bold"
     return made
@@ -204,7 +204,7 @@ def print_peers(console: Console, outcomes: Sequence[Outcome], target: float) ->
             program = _program(outcome.program, record), str(summary.runs)
             to_target = _seconds(seconds_to_target(record)), "" if ratio.seconds is None else f"{ratio.seconds:,.3g}"
             rate = f"{summary.images_per_second.mean:,.0f}", f"{ratio.images_per_second:,.3g}"
-            rows.append((*program, *to_target, _spread(record, "final_accuracy", ".2%", BELOW), *rate))
+            rows.append((*program, *to_target, Text(_spread(record, "final_accuracy", ".2%", BELOW)), *rate))
     headings = ("program", "runs", f"s to {target:.1%}", "x ours", "final accuracy", "images/s", "x ours")
     console.print(table(headings, rows, left=("program",), bold=0))
     console.say(*(f"{one.program} did not run: {one.reason}" for one in outcomes if one.reason))
@@ -229,7 +229,7 @@ def print_groups(console: Console, groups: Sequence[Group]) -> None:
             flops = number(summary.petaflops.mean if summary.petaflops else None, ",.3g")
             figures = (
                 str(rank),
-                _spread(entry.record, "seconds", few=BELOW),
+                Text(_spread(entry.record, "seconds", few=BELOW)),
                 flops,
                 f"{summary.final_accuracy.mean:.2%}",
             )
