@@ -132,7 +132,9 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == f"fastcifar: {tmp_path / 'run' / 'model.safetensors'}: File too large\n"
+    run = tmp_path / "run"
+    said = f"File too large; finished epochs: 2, kept in {run}; --resume {run} goes on"
+    assert done.stderr == f"fastcifar: {run / 'model.safetensors'}: {said}\n"
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
     assert len((tmp_path / "run" / "events.jsonl").read_text().splitlines()) == 2
