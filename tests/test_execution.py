@@ -1,6 +1,7 @@
 """What `auto` becomes, and what is refused."""
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, compiler, has_gpu, resolve
+from fastcifar.execution import Execution, compiled, compiler, has_gpu, resolve
 
 
 @pytest.fixture
@@ -114,3 +115,11 @@ def test_whether_there_is_a_gpu_is_asked_of_the_driver(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
     assert not has_gpu()
+
+
+def test_what_is_compiled_prints_no_warning_of_cuda(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    compiled(lambda: None)
+    logger.warning("No CUDA runtime is found, using CUDA_HOME='/usr'")
+    logger.warning("something else")
+    assert caplog.messages == ["something else"]

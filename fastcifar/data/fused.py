@@ -51,9 +51,9 @@ class FusedLoader:
             self._execute = torch_compiled(expression)
             # Compiles here, and not in the first batch; three tensors, since one given thrice is compiled for as such.
             zeros = torch.zeros(3, batch_size, dtype=self._offsets, device=device)
-            # torch compiles a function 8 times and then runs it as it is; but every loader's is another one.
             jitter = torch.zeros(batch_size, 2, device=device) if self._jittered else None
             try:
+                # torch compiles a function 8 times and then runs it as it is; but every loader's is another one.
                 with torch._dynamo.config.patch(recompile_limit=1000):
                     self._execute(self._bank, *zeros.unbind(), jitter)
             except torch._dynamo.exc.BackendCompilerFailed as error:

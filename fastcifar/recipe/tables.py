@@ -14,10 +14,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=1024)]
 Depth = Annotated[int, Field(ge=1, le=8)]
-# One's own: a Python file, and the name of something in it.
 # What a line shows nothing of, as a range of a regular expression: control characters, ends of lines, what has no width
 # or turns the direction of writing, tags.
 UNSEEN = rf"\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff{chr(0xE0000)}-{chr(0xE007F)}"
+# One's own: a Python file, and the name of something in it.
 OwnName = Annotated[str, Field(pattern=rf"^[^:{UNSEEN}]+:[^{UNSEEN}]+$", max_length=500)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

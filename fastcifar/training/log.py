@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-NonNegative = Annotated[float, Field(ge=0)]
+from fastcifar.recipe.tables import NonNegative
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

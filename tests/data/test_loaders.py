@@ -19,7 +19,7 @@ from fastcifar.data.fused import FusedLoader
 from fastcifar.data.loader import LOADERS, Epochs, open_loader
 from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.data.synthetic import synthetic
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, RunError
 from fastcifar.recipe import Augmentation
 
 CPU = torch.device("cpu")
@@ -191,4 +191,15 @@ def test_every_fused_loader_is_compiled(small: Dataset, monkeypatch: pytest.Monk
         assert len(graphs) == cutout + 1
         assert len(list(loader.batches(draw_plan(300, augmentation, seed=0, epoch=0)))) == 3
         assert len(graphs) == cutout + 1
+    torch._dynamo.reset()
+
+
+def test_what_cannot_be_compiled_is_one_line(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(graph: torch.fx.GraphModule, _: object) -> None:
+        raise OSError("disk full\nand much more")
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile_(function, backend=backend))
+    with pytest.raises(RunError, match=r"^torch.compile failed: disk full; --loader dali needs no compiler$"):
+        FusedLoader(small, Augmentation(), batch_size=100, device=CPU, compiled=True)
     torch._dynamo.reset()

@@ -11,7 +11,7 @@ from same import assert_same
 from torch import Tensor, nn
 
 from fastcifar.models.resnet import ResNet
-from fastcifar.optim.muon import Muon, muon, newton_schulz, orthogonalised
+from fastcifar.optim.muon import Muon, _half, muon, newton_schulz, orthogonalised
 from fastcifar.recipe import Muon as Config
 from fastcifar.recipe import Resnet
 from fastcifar.training.state import TrainState
@@ -263,3 +263,12 @@ def test_at_full_rate_a_step_takes_the_decay_from_what_is_not_pulled(rest: str) 
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
         assert [value for one in held for value in one.flatten().tolist()] == pytest.approx([left] * 12)
+
+
+@pytest.mark.parametrize(("units", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_without_bfloat16_instructions_a_cpu_iterates_in_float32(
+    monkeypatch: pytest.MonkeyPatch, units: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: units)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert _half.__wrapped__(torch.device("cpu")) == dtype
