@@ -83,6 +83,12 @@ def test_toml_out_and_in_again(recipe: Recipe) -> None:
         ("dataset = ''", "dataset: string should have at least 1 character, got ''"),
         ("[model]\nname = 'resnett'", "model: no such model; there are resnet, speednet and FILE.py:NAME, got {'name'"),
         ("[model]\nname = 'speednet'\nwidth = 8", "model.width: no such field in a recipe, got 8"),
+        (
+            "[model]\nname = ['resnet']",
+            "model: no such model; there are resnet, speednet and FILE.py:NAME, got {'name'",
+        ),
+        ("[optimizer]\nname = {a = 1}", "optimizer: no such optimizer; there are adam, sgd, muon and FILE.py:NAME"),
+        ("[model]\nname = 'a.py:N'\narguments = [1]\nwidth = 3", "model.arguments: input should be"),
         ("[optimizer]\nname = 'adamw'", "optimizer: no such optimizer; there are adam, sgd, muon and FILE.py:NAME"),
         ("[optimizer]\nname = 'muon'\nbeta1 = 0.5", "optimizer.beta1: no such field in a recipe, got 0.5"),
         ("image_sizes = [24, 33]", "image_sizes.1: input should be less than or equal to 32, got 33"),

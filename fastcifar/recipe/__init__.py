@@ -194,6 +194,8 @@ def _gathered(table: str, values: Any) -> Any:
     if not extra:
         return values
     arguments = values.get("arguments", {})
+    if not isinstance(arguments, dict):
+        return values  # whose check says what it is
     return {key: value for key, value in values.items() if key in ours} | {"arguments": {**arguments, **extra}}
 
 

@@ -183,9 +183,9 @@ KINDS: dict[str, dict[str, type]] = {
 def kind_of(table: str, value: Any) -> str | None:
     """Which kind of `table` its values are: a name that ships, "own", or None for a name that there is not."""
     name = value.get("name", next(iter(KINDS[table]))) if isinstance(value, dict) else getattr(value, "name", None)
-    if isinstance(name, str) and ":" in name:
-        return "own"
-    return name if name in KINDS[table] else None
+    if not isinstance(name, str):  # of a file it may be anything
+        return None
+    return "own" if ":" in name else name if name in KINDS[table] else None
 
 
 def _by_name(table: str) -> Discriminator:
