@@ -1,5 +1,6 @@
 """The command line: one module a group of subcommands, and how a command ends."""
 
+import errno
 import sys
 import traceback
 from argparse import ArgumentError
@@ -49,6 +50,7 @@ def _end(error: BaseException) -> tuple[str, int]:
             return str(error), 1
         case OSError():
             place = f"{error.filename}: " if error.filename else ""
-            return f"{place}{error.strerror or error}", 1
+            # No run fails by a name that no file can have: it was given, in a flag or a file.
+            return f"{place}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 1
     summary = (str(error).splitlines() or [""])[0]
     return memory_problem(error) or f"{type(error).__name__}: {summary} (--debug prints the traceback)", 1

@@ -1,5 +1,6 @@
 """Image files of any size and mode, and folders of them sorted by class, as the network sees them: 32x32 RGB bytes."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     decompression bomb (PIL's limit, about 89 million pixels).
     """
     name = printable(path)
-    if not path.is_file():  # opening a pipe would wait for somebody to write to it
-        raise InputError(f"{name}: {'not a file' if path.exists() else 'no such file'}")
+    # Opening a pipe would wait for somebody to write to it; Path's own raise at a name that is too long.
+    if not os.path.isfile(path):  # noqa: PTH113
+        raise InputError(f"{name}: {'not a file' if os.path.exists(path) else 'no such file'}")  # noqa: PTH110
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what PIL makes of odd metadata is no error line of ours

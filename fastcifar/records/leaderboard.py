@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -141,7 +142,8 @@ def find_records(places: Iterable[Path]) -> list[Path]:
     """Files as they are, and the records in folders: files named *.record.json, at any depth, by name."""
     found: list[Path] = []
     for place in places:
-        found += sorted(place.rglob("*.record.json")) if place.is_dir() else [place]
+        folder = os.path.isdir(place)  # noqa: PTH112 (Path.is_dir raises at a name that is too long)
+        found += sorted(place.rglob("*.record.json")) if folder else [place]
     return found
 
 

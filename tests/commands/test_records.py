@@ -35,3 +35,19 @@ def test_without_files_the_records_of_this_folder_are_shown(
     page = (tmp_path / "page" / "index.html").read_text()
     assert "mine" in page
     assert "ours" in page
+
+
+@pytest.mark.parametrize("command", [["leaderboard", "check"], ["leaderboard", "show"]])
+def test_a_name_that_no_file_can_have_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """And the records beside it are looked at all the same."""
+    good = tmp_path / "good.record.json"
+    good.write_bytes(to_json(record()))
+    code = main([*command, "x" * 100_000, str(good)])
+    said = capsys.readouterr()
+    assert code == (0 if command[1] == "show" else 2)
+    assert "File name too long" in said.err
+    assert ("1 of 2 records refused" in said.err) == (command[1] == "check")
+    assert main(["bench", "accuracy", "--json", "x" * 300]) == 2
+    assert main(["train", "--out", "x" * 300]) == 2

@@ -131,6 +131,7 @@ def test_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
 
 def test_what_is_no_image(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere.png") == "no such file"
+    assert refusal(tmp_path / ("x" * 300)) == "no such file"  # nor can there be
     assert refusal(tmp_path) == "not a file"
     file = tmp_path / "a.png"
     for content in (b"", b"text", b"\x89PNG\r\n\x1a\n"):
