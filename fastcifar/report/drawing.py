@@ -12,12 +12,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib.style
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 WIDTH, DPI = 3.5, 300
+MOST = 4 * round(WIDTH * DPI)  # points of a line; an axis is narrower than its picture
 GROUND, TEXT, QUIET, LINE, PUBLISHED = "#ffffff", "#1c2024", "#596169", "#dfe2e0", "#6b737b"
 SERIES = ("#0069b4", "#c94f00", "#00805c", "#b23a86", "#8a6500", "#2b3138")
 # The custom property of templates/base.css that stands for each.
@@ -95,9 +97,32 @@ def new_figure(height: float, width: float = WIDTH, **layout: Any) -> tuple[Figu
 def line(
     axis: Axes, places: Sequence[float], values: Sequence[float], colour: str, *, marker: str = "o", **style: Any
 ) -> None:
-    """A line of one value an epoch, with marks where they are few enough not to hide it; `style` as for `Axes.plot`."""
+    """A line of one value an epoch, with marks where they are few enough not to hide it; `style` as for `Axes.plot`.
+
+    Of more than `MOST` values only those are drawn that can be seen.
+    """
+    places, values = _seen(places, values)
     axis.plot(places, values, marker=marker if len(values) <= 30 else None, color=colour, clip_on=False, **style)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _seen(places: Sequence[float], values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    """Of more than `MOST` values, in each of as many stretches as a quarter of that, the ends, the least and the most.
+
+    A stretch is narrower than a pixel, and drawn whole it is a stroke from the least to the most, slowly.
+    """
+    if len(values) <= MOST:
+        return places, values
+    kept = set[int]()
+    for stretch in np.array_split(np.arange(len(values)), MOST // 4):
+        inside = np.asarray(values[stretch[0] : stretch[-1] + 1])
+        kept |= {
+            int(stretch[0]),
+            int(stretch[-1]),
+            int(stretch[0] + inside.argmin()),
+            int(stretch[0] + inside.argmax()),
+        }
+    return [places[one] for one in sorted(kept)], [values[one] for one in sorted(kept)]
 
 
 @in_style
