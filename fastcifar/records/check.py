@@ -18,6 +18,7 @@ from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash
 from fastcifar.records.summary import images_by_epoch, summarise
 
 CIFAR10_SHA256 = "8b498b590fb068e9bba100bf76d66281b4873decd42f6e434612511c84623606"  # `Dataset.sha256` of all of it
+MOST_NAMES = 1000  # of a table: there is a complaint for each that is unknown, and the first is enough
 _CLASSES = {"cifar10": 10, "cifar100": 100, "synthetic": 10}
 LARGEST = 16 * 2**20  # bytes; a million epochs do not fit, a thousand runs of 24 do
 
@@ -123,6 +124,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_NAMES:
+        raise ValueError(f"{len(pairs):,} names in one object; a record's have at most {MOST_NAMES:,}")
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a name stands twice in one object")

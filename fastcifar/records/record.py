@@ -67,7 +67,7 @@ class Run(_Strict):
     wall_seconds: SomeSeconds
     interruptions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     lost_seconds: Seconds = 0.0
-    epochs: Annotated[list[Epoch], Field(min_length=1, max_length=100_000)]
+    epochs: Annotated[list[Epoch], Field(min_length=1, max_length=100_000, fail_fast=True)]
 
     @property
     def final_accuracy(self) -> float:
@@ -114,7 +114,7 @@ class Work(_Strict):
     """Floating-point operations: of training on an image, forward and backward, in each epoch of the recipe; and of a
     step of the optimizer, which are reported beside those. Counted by `fastcifar.bench.flops`."""
 
-    flops_per_image: Annotated[list[Operations], Field(min_length=1, max_length=100_000)]
+    flops_per_image: Annotated[list[Operations], Field(min_length=1, max_length=100_000, fail_fast=True)]
     optimizer_flops_per_step: Operations
 
 
@@ -177,13 +177,13 @@ class Record(_Strict):
     target: Annotated[float, Field(gt=0, le=1)]
     recipe: Recipe | None
     recipe_hash: Line | None
-    sources: Annotated[list[Source], Field(max_length=10)]
+    sources: Annotated[list[Source], Field(max_length=10, fail_fast=True)]
     execution: Executed | None
     evaluation: Line | None
     images: Images
     work: Work | None
     environment: Environment
-    runs: Annotated[list[Run], Field(min_length=1, max_length=10_000)]
+    runs: Annotated[list[Run], Field(min_length=1, max_length=10_000, fail_fast=True)]
     summary: Summary
 
     @property

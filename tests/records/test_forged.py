@@ -3,6 +3,7 @@ measures."""
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -273,3 +274,21 @@ def test_operations_and_images_out_of_all_bounds(tmp_path: Path) -> None:
     own = json.loads(to_json(made(replace(TWO, dataset="mine"))))
     own["images"]["train"] = 10**50
     assert refusal(tmp_path, own).startswith("images.train: input should be less than")
+
+
+@pytest.mark.parametrize("place", ["", "environment", "recipe"])
+def test_a_table_of_more_names_than_a_record_has_is_refused_at_once(tmp_path: Path, place: str) -> None:
+    """Not by a complaint for each of them, of which the first is shown."""
+    values = json.loads(to_json(record()))
+    (values[place] if place else values).update({f"unknown{number}": 1 for number in range(300_000)})
+    began = time.process_time()
+    assert "names in one object; a record's have at most 1,000" in refusal(tmp_path, values)
+    assert time.process_time() - began < 1.5  # most of it to write the file
+
+
+def test_a_list_is_refused_by_its_first_fault(tmp_path: Path) -> None:
+    values = json.loads(to_json(record()))
+    values["runs"] = 20 * [{**values["runs"][0], "epochs": 100_000 * [1]}]
+    began = time.process_time()
+    assert refusal(tmp_path, values) == "runs.0.epochs.0: input should be an object, got 1"
+    assert time.process_time() - began < 3  # with all its faults, over 10
