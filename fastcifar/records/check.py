@@ -76,7 +76,11 @@ def require_reached(record: Record, path: Path) -> None:
     mean = record.summary.final_accuracy.mean
     if mean < record.target:
         raise InputError(f"{path}: summary.final_accuracy.mean: {mean:.3%} is below the target of {record.target:.2%}")
-    p = "no p, which takes two runs or more" if record.summary.p is None else f"p = {record.summary.p:.3g}"
+    p = (
+        "no p, which takes two runs or more, not all of one accuracy"
+        if record.summary.p is None
+        else f"p = {record.summary.p:.3g}"
+    )
     raise InputError(f"{path}: summary.p: {p}; fixed-budget needs p < {P_LIMIT}")
 
 

@@ -57,21 +57,22 @@ def interval(values: Sequence[float]) -> tuple[float, float | None, float | None
 
 
 def p_below(accuracies: Sequence[float], target: float) -> float | None:
-    """p of the one-sided t-test against a true mean accuracy of `target` or less; None for fewer than two runs.
+    """p of the one-sided t-test against a true mean accuracy of `target` or less.
 
-    Equal accuracies have no spread to test with: p is 0 above the target, else 1.
+    None where there is none: for fewer than two runs, and for equal accuracies, whose spread, by which the test
+    measures the mean's distance, is unknown: that it was not seen does not make it 0.
     """
-    if len(accuracies) < 2:
+    if len(accuracies) < 2 or not (spread := statistics.stdev(accuracies)):
         return None
-    mean, spread = statistics.fmean(accuracies), statistics.stdev(accuracies)
-    return _p(mean, spread, len(accuracies), target)
+    return _p(statistics.fmean(accuracies), spread, len(accuracies), target)
 
 
 def runs_to_settle(accuracies: Sequence[float], target: float) -> int | None:
-    """How many more runs like these bring p below 0.01: 0 if it is, None if no number would or over 10,000."""
-    if len(accuracies) < 2:
+    """How many more runs like these bring p below 0.01: 0 if it is, None if no number would, over 10,000, or there is
+    no p."""
+    if len(accuracies) < 2 or not (spread := statistics.stdev(accuracies)):
         return None
-    mean, spread = statistics.fmean(accuracies), statistics.stdev(accuracies)
+    mean = statistics.fmean(accuracies)
     for runs in range(len(accuracies), MANY_RUNS + 1):
         if _p(mean, spread, runs, target) < P_LIMIT:
             return runs - len(accuracies)
@@ -79,8 +80,6 @@ def runs_to_settle(accuracies: Sequence[float], target: float) -> int | None:
 
 
 def _p(mean: float, spread: float, runs: int, target: float) -> float:
-    if spread == 0:
-        return 0.0 if mean > target else 1.0
     from scipy import stats
 
     return float(stats.t.sf((mean - target) / (spread / math.sqrt(runs)), runs - 1))

@@ -91,7 +91,7 @@ class Interval(_Strict):
 class Summary(_Strict):
     """What follows from the log. `seconds` by the record's protocol, None unless every run has a time; `petaflops`
     (1e15) of training in the same epochs, None without `work`; `p` of the one-sided t-test that the mean final accuracy
-    is above the target; `reached`: the claim holds."""
+    is above the target, None where there is none (`p_below`); `reached`: the claim holds."""
 
     runs: Annotated[int, Field(ge=1)]
     seconds: Interval | None

@@ -180,6 +180,8 @@ def _verdict(record: Record) -> str:
             return f"{target} reached in every run (first-crossing{spread})"
         missed = sum(first_crossing(run.epochs, record.target) is None for run in record.runs)
         return f"{target} not reached in {missed} of {summary.runs} runs: no claim"
+    if summary.p is None and summary.runs > 1:
+        return f"all runs have one final accuracy, so no p that the mean is above {target} can be computed: no claim"
     if summary.p is None:
         return f"fixed-budget needs two runs or more to test that the mean is above {target}: no claim"
     said = f"mean final accuracy above {target}: p = {summary.p:.3g} (one-sided t-test, {P_LIMIT} needed)"

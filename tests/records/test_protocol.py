@@ -41,7 +41,13 @@ def test_p_is_scipys_one_sided_test() -> None:
     expected = stats.ttest_1samp(accuracies, 0.94, alternative="greater").pvalue
     assert p_below(accuracies, 0.94) == pytest.approx(expected, rel=1e-9)
     assert p_below([0.95], 0.94) is None
-    assert (p_below([0.95, 0.95], 0.94), p_below([0.94, 0.94], 0.94)) == (0.0, 1.0)
+
+
+def test_equal_accuracies_have_no_p() -> None:
+    """However many: two runs that happen to be equal are no surer than two that are not."""
+    for accuracies in ([0.95, 0.95], [0.94, 0.94], [0.1] * 10):
+        assert p_below(accuracies, 0.94) is None
+        assert runs_to_settle(accuracies, 0.94) is None
 
 
 def test_how_many_more_runs_settle_it() -> None:

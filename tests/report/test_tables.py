@@ -162,6 +162,8 @@ def test_what_becomes_of_the_claim() -> None:
 
     assert verdict(0.95, 0.8, protocol="first-crossing") == "90.00% not reached in 1 of 2 runs: no claim"
     assert verdict(0.95, protocol="fixed-budget").startswith("fixed-budget needs two runs or more to test")
+    equal = verdict(0.95, 0.95, protocol="fixed-budget")
+    assert equal == "all runs have one final accuracy, so no p that the mean is above 90.00% can be computed: no claim"
     above = "mean final accuracy above 90.00%: p = "
     assert verdict(0.95, 0.951, 0.952, protocol="fixed-budget").endswith("0.01 needed): the claim holds")
     unsettled = verdict(0.9, 0.905, 0.91, protocol="fixed-budget")
