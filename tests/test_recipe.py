@@ -128,6 +128,16 @@ def test_a_bad_file_is_one_line_with_file_and_field(tmp_path: Path, text: str, c
     assert "\n" not in str(caught.value)
 
 
+def test_arguments_of_ones_own_that_are_lists_in_lists() -> None:
+    """Deeper than Python can write them, or pydantic read."""
+    for depth in (300, 50_000):
+        deep: object = []
+        for _ in range(depth):
+            deep = [deep]
+        with pytest.raises(InputError, match="mine: nested too deeply"):
+            validated({"model": {"name": "a.py:Net", "width": deep}}, prefix="mine: ")
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing.toml: cannot be read: No such file"):
         load_recipe(str(tmp_path / "missing.toml"))

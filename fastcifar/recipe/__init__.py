@@ -165,6 +165,8 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
             raise InputError(f"{prefix}nested too deeply, or a number too large") from error
         said = complaint(error).replace("unexpected keyword argument", "no such field in a recipe")
         raise InputError(f"{prefix}{said}") from error
+    except RecursionError as error:  # of the dumping: arguments of one's own may be lists in lists
+        raise InputError(f"{prefix}nested too deeply") from error
     schedule = recipe.schedule
     for wrong, said in (
         (
