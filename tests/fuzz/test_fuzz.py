@@ -79,9 +79,8 @@ def fuzz(kind: str, sandbox: Sandbox, one: Callable[[Random], None]) -> None:
     about: dict[str, Any] = {"derandomize": True, "max_examples": SHARES[kind]}
     if ASKED:
         about = {"max_examples": max(1, ASKED * SHARES[kind] // sum(SHARES.values()))}
-    phases = [Phase.generate, Phase.shrink] if ASKED else [Phase.generate]
 
-    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=phases, **about)
+    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], **about)
     @given(st.randoms(use_true_random=False))
     def each(random: Random) -> None:
         sandbox.fresh()
