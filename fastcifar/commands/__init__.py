@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             print(*map(printable, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
         message, code = _end(error)
-        console.complain(message)
+        # A note says what is kept of what was under way, and how to go on with it.
+        console.complain("; ".join([message, *getattr(error, "__notes__", ())]))
         return code
     return 0
 

@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import arg
 
 from fastcifar.commands.command import GROUPS, Command, DataFolder, Device, Trains, command, require_place
-from fastcifar.errors import InputError, RunError
+from fastcifar.errors import InputError
 from fastcifar.execution import Execution, resolve
 from fastcifar.files import remove_leftovers, require_folder_of, write_whole
 from fastcifar.recipe import Model, Recipe, Resnet, validated
@@ -184,11 +184,10 @@ class Accuracy(Trains):
                     watcher=watcher,
                     checkpoints=_checkpoints(file),
                 )
-        except (KeyboardInterrupt, RunError) as error:
-            if kept or _checkpoints(file).exists():
-                said = error.args[0] if error.args else "interrupted"
+        except BaseException as error:  # a person, a run that diverges, a full disk, too little memory
+            if not isinstance(error, InputError) and (kept or _checkpoints(file).exists()):
                 runs = f"{len(kept.runs)} finished runs are kept in {file}; " if kept else ""
-                error.args = (f"{said}; {runs}--resume --json {file} goes on",)
+                error.add_note(f"{runs}--resume --json {file} goes on")
             raise
         print_accuracy(console, record)
         if len(record.runs) < self.runs:

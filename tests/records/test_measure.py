@@ -1,5 +1,6 @@
 """`fastcifar bench accuracy` as a person runs it: seeds in turn, a record after every run, resumed where it stopped."""
 
+import errno
 import json
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 
 from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.own import OwnCode, sealed
 from fastcifar.recipe import OwnModel, Recipe, Resnet, Speednet
@@ -118,21 +119,38 @@ def test_another_machine_may_not_go_on(
     assert "--resume: the record's cpu is Another, here it is" in capsys.readouterr().err
 
 
-def test_interrupted_it_keeps_the_finished_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, restored_rng: object
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (RunError("it diverged"), 1, "it diverged"),
+        (OSError(errno.ENOSPC, "No space left on device", "toy"), 1, "toy: No space left on device"),
+        (MemoryError(), 1, "out of memory; a smaller batch or network needs less"),
+    ],
+)
+def test_ended_early_it_keeps_the_finished_runs(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    restored_rng: object,
+    error: BaseException,
+    code: int,
+    said: str,
 ) -> None:
+    """And says so, whatever ended it, and how to go on."""
     run, calls = measure._run, []
 
     def interrupted(*arguments: Any) -> object:
         calls.append(1)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            raise error
         return run(*arguments)
 
     monkeypatch.setattr(measure, "_run", interrupted)
     file = tmp_path / "toy.record.json"
-    assert bench("--json", str(file), "--runs", "3") == 130
-    assert "fastcifar: interrupted; 1 finished runs are kept in" in capsys.readouterr().err
+    assert bench("--json", str(file), "--runs", "3") == code
+    kept = f"1 finished runs are kept in {file}; --resume --json {file} goes on"
+    assert capsys.readouterr().err.splitlines()[-1] == f"fastcifar: {said}; {kept}"
     assert len(read_record(file).runs) == 1
     assert bench("--json", str(file), "--runs", "3", "--resume") == 0
     assert len(read_record(file).runs) == 3
