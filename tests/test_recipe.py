@@ -226,7 +226,7 @@ def test_sizes_by_epoch_hold_on() -> None:
 
 
 def test_the_documentation_is_that_of_the_fields() -> None:
-    assert (Path(__file__).parents[1] / "docs" / "recipe.md").read_text() == markdown()
+    assert (Path(__file__).parents[1] / "docs" / "reference" / "recipe.md").read_text() == markdown()
     assert all(said for _, _, said in documented())
 
 

@@ -1,9 +1,10 @@
-"""`python -m fastcifar.recipe.documented` prints docs/recipe.md: the fields of a recipe, from the docstrings there."""
+"""`python -m fastcifar.recipe.documented` prints docs/reference/recipe.md: a recipe's fields, from their docstrings."""
 
 import ast
 import inspect
 import itertools
 import json
+import textwrap
 from dataclasses import MISSING, fields, is_dataclass
 
 from fastcifar.recipe import KINDS, Recipe
@@ -21,7 +22,7 @@ def documented() -> list[tuple[str, str, str]]:
 
 
 def markdown() -> str:
-    """docs/recipe.md."""
+    """docs/reference/recipe.md."""
     lines = [
         "# The fields of a recipe",
         "",
@@ -36,10 +37,11 @@ def markdown() -> str:
     return "\n".join(lines).replace("FILE.py:NAME", "`FILE.py:NAME`") + "\n"
 
 
-def _rows(kind: type, prefix: str, suffix: str) -> list[tuple[str, str, str]]:
-    body = ast.parse(inspect.getsource(kind)).body[0]
+def docstrings(kind: type) -> dict[str, str]:
+    """What is written below each field of a dataclass, on one line, by the field's name."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
-    docstrings = {
+    return {
         one.target.id: " ".join(text.value.value.split())
         for one, text in itertools.pairwise(body.body)
         if isinstance(one, ast.AnnAssign)
@@ -48,6 +50,10 @@ def _rows(kind: type, prefix: str, suffix: str) -> list[tuple[str, str, str]]:
         and isinstance(text.value, ast.Constant)
         and isinstance(text.value.value, str)
     }
+
+
+def _rows(kind: type, prefix: str, suffix: str) -> list[tuple[str, str, str]]:
+    said = docstrings(kind)
     rows = []
     for one in fields(kind):
         default = one.default if one.default_factory is MISSING else one.default_factory()
@@ -55,7 +61,7 @@ def _rows(kind: type, prefix: str, suffix: str) -> list[tuple[str, str, str]]:
             rows += _rows(type(default), f"{one.name}.", "")
         else:
             shown = "none" if default is None else json.dumps(default)
-            rows.append((f"{prefix}{one.name}{suffix if one.name != 'name' else ''}", shown, docstrings[one.name]))
+            rows.append((f"{prefix}{one.name}{suffix if one.name != 'name' else ''}", shown, said[one.name]))
     return rows
 
 

@@ -1,0 +1,44 @@
+"""The pages under docs/: what is generated is current, they build without a warning, what they tell to type exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastcifar.commands import documented
+from fastcifar.commands.command import COMMANDS
+from fastcifar.commands.parse import parse
+from fastcifar.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.joinpath("docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+
+
+def test_the_page_of_commands_is_current() -> None:
+    page = documented.markdown()
+    assert (ROOT / "docs/reference/commands.md").read_text() == page
+    for name in COMMANDS:
+        assert f"fastcifar {name}`" in page
+
+
+def test_they_build_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "fastcifar.load" in (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_they_tell_to_type_is_understood(page: Path) -> None:
+    """Names of subcommands and flags only: files and runs are the reader's."""
+    blocks = re.findall(r"^```\n(.*?)^```|^((?:    .*\n)+)", page.read_text(), re.MULTILINE | re.DOTALL)
+    for line in re.findall(r"^ *fastcifar ([^#\n]+)", "\n".join(map("".join, blocks)), re.MULTILINE):
+        words = re.sub(r"<your run>", "x", re.sub(r" > .*|\[FLAGS\]|\.\.\.", "", line)).split()
+        try:
+            parse(words)
+            complaint = ""
+        except (InputError, SystemExit) as error:
+            complaint = str(error)
+        assert not re.search("Unrecognized|no such command|invalid choice|no such field", complaint), line
