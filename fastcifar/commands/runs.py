@@ -160,7 +160,7 @@ class Export(Command):
         saved = open_run(self.path, trust_code=self.trust_code)
         dataset = load_dataset(saved.recipe, self.data)
         with console.status("exporting"):
-            checked = export(saved.on_bytes(), self.format, self.out, dataset.test_images)
+            checked = export(saved.on_bytes(), self.format, self.out, dataset.test_images, saved.classes)
         console.say(
             f"agrees with the network on {checked.images:,} test images of {dataset.name} (logits differ by at most "
             f"{checked.difference:.1g})",

@@ -2,7 +2,8 @@
 
 import copy
 import io
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ from fastcifar.training.evaluate import OnBytes
 
 Format = Literal["onnx", "torch-export"]
 CHECKED = 1000  # images
+_SHAPES = ({0: torch.export.Dim("batch", min=1)},)
 TOLERANCE = 1e-3  # of a logit, by itself and as a share of the largest: float32 sums in another order
 
 
@@ -30,9 +32,10 @@ class Checked:
     difference: float
 
 
-def export(network: OnBytes, format: Format, path: Path, images: NDArray[np.uint8]) -> Checked:
-    """Write `network` to `path`: in, `images` uint8 (B, 32, 32, 3), any B from 1 on; out, `logits` float32
-    (B, classes).
+def export(network: OnBytes, format: Format, path: Path, images: NDArray[np.uint8], classes: Sequence[str]) -> Checked:
+    """Write `network` to `path`: in, `images` uint8 (batch, 32, 32, 3), any batch from 1 on; out, `logits` float32
+    (batch, classes). The names of `classes`, in the order of the logits, are in the file as JSON: ONNX's metadata
+    "classes", torch.export's extra file "classes.json".
 
     What is to be written is first run, by ONNX Runtime or torch, on the first 1,000 of `images` (n, 32, 32, 3). Raises
     `RunError`, and leaves `path` as it was, if it disagrees with the network; `InputError` if a package is missing.
@@ -40,7 +43,7 @@ def export(network: OnBytes, format: Format, path: Path, images: NDArray[np.uint
     plain = copy.deepcopy(network).cpu().eval().requires_grad_(False)
     plain = plain.to(memory_format=torch.contiguous_format)  # torch.export.save warns of others
     make, reader = {"onnx": (_onnx, _onnx_reader), "torch-export": (_torch_export, _torch_reader)}[format]
-    content = make(plain)
+    content = make(plain, json.dumps(list(classes)))
     checked = _check(reader(content), plain, images[:CHECKED])
     write_whole(path, content)
     return checked
@@ -58,12 +61,12 @@ def require_packages(format: Format) -> None:
 
 def _program(network: nn.Module) -> torch.export.ExportedProgram:
     example = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
-    return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    return torch.export.export(network, (example,), dynamic_shapes=_SHAPES)
 
 
-def _torch_export(network: nn.Module) -> bytes:
+def _torch_export(network: nn.Module, classes: str) -> bytes:
     content = io.BytesIO()
-    torch.export.save(_program(network), content)
+    torch.export.save(_program(network), content, extra_files={"classes.json": classes})
     return content.getvalue()
 
 
@@ -72,11 +75,11 @@ def _torch_reader(content: bytes) -> Callable[[NDArray[np.uint8]], NDArray[np.fl
     return lambda images: module(torch.from_numpy(images)).detach().numpy()
 
 
-def _onnx(network: nn.Module) -> bytes:
+def _onnx(network: nn.Module, classes: str) -> bytes:
     require_packages("onnx")
-    program: Any = torch.onnx.export(
-        _program(network), input_names=["images"], output_names=["logits"], dynamo=True, verbose=False
-    )
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": _SHAPES}
+    program: Any = torch.onnx.export(_program(network), dynamo=True, verbose=False, **names)
+    program.model.metadata_props["classes"] = classes
     content: bytes = program.model_proto.SerializeToString()
     return content
 

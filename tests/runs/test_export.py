@@ -1,5 +1,6 @@
 """Exported networks: they give the network's answers, for any number of images, or are not written."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fastcifar.recipe import Resnet
 from fastcifar.runs import export as export_module
 from fastcifar.runs.export import export, require_packages
 from fastcifar.training.evaluate import OnBytes, normalise
+
+CLASSES = [f"class {number}" for number in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +35,12 @@ def logits(network: ResNet, images: np.ndarray) -> np.ndarray:
 
 
 def test_torch_export(tmp_path: Path, small: Dataset, network: ResNet) -> None:
-    checked = export(OnBytes(network), "torch-export", tmp_path / "a.pt2", small.test_images)
+    checked = export(OnBytes(network), "torch-export", tmp_path / "a.pt2", small.test_images, CLASSES)
     assert checked.images == 200
     assert checked.difference < 1e-4
-    module = torch.export.load(tmp_path / "a.pt2").module()
+    files = {"classes.json": ""}
+    module = torch.export.load(tmp_path / "a.pt2", extra_files=files).module()
+    assert json.loads(files["classes.json"]) == CLASSES
     for count in (1, 3, 64):
         found = module(torch.from_numpy(small.train_images[:count])).detach()
         np.testing.assert_allclose(found, logits(network, small.train_images[:count]), atol=1e-4)
@@ -44,7 +49,7 @@ def test_torch_export(tmp_path: Path, small: Dataset, network: ResNet) -> None:
 def test_onnx(tmp_path: Path, small: Dataset, network: ResNet, capfd: pytest.CaptureFixture[str]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    checked = export(OnBytes(network), "onnx", tmp_path / "a.onnx", small.test_images)
+    checked = export(OnBytes(network), "onnx", tmp_path / "a.onnx", small.test_images, CLASSES)
     assert capfd.readouterr().out == ""  # what is printed belongs to the command line
     assert checked.images == 200
     assert checked.difference < 1e-4
@@ -52,7 +57,8 @@ def test_onnx(tmp_path: Path, small: Dataset, network: ResNet, capfd: pytest.Cap
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
     assert (taken.name, taken.type, taken.shape[1:]) == ("images", "tensor(uint8)", [32, 32, 3])
-    assert isinstance(taken.shape[0], str)  # any number
+    assert (taken.shape[0], session.get_outputs()[0].shape[0]) == ("batch", "batch")  # any number
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == CLASSES
     for count in (1, 3, 64):
         (found,) = session.run(None, {"images": small.train_images[:count]})
         np.testing.assert_allclose(found, logits(network, small.train_images[:count]), atol=1e-4)
@@ -69,7 +75,7 @@ def test_a_file_that_disagrees_is_not_written(
     monkeypatch.setattr(export_module, "_program", lambda model: program(OnBytes(model.network, (0.0, 0.0, 0.0))))
     (tmp_path / "a").write_bytes(b"old")
     with pytest.raises(RunError, match=r"off by .*: nothing was written"):
-        export(OnBytes(network), name, tmp_path / "a", small.test_images)  # type: ignore[arg-type]
+        export(OnBytes(network), name, tmp_path / "a", small.test_images, CLASSES)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
 
