@@ -9,6 +9,7 @@ from fastcifar.commands.command import Command, DataFolder, Device, TrustCode, c
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution, resolve
 from fastcifar.report.console import Console
+from fastcifar.runs.paused import read_json
 
 Run = Annotated[Path, Positional, arg(metavar="RUN", help="Run directory, as `fastcifar train` leaves it.")]
 
@@ -25,6 +26,7 @@ class Report(Command):
 
     def run(self, console: Console) -> None:
         """Draw and say where."""
+        read_json(self.path)  # what is no run is refused before torch is imported, here and below
         from fastcifar.report.run_page import write_report
 
         with console.status("drawing"):
@@ -43,6 +45,8 @@ class Compare(Command):
 
     def run(self, console: Console) -> None:
         """Draw and say where."""
+        for run in self.runs:
+            read_json(run)
         from fastcifar.report.compare_page import write_comparison
 
         with console.status("drawing"):
@@ -68,6 +72,7 @@ class Eval(Command):
 
     def run(self, console: Console) -> None:
         """Test and print."""
+        read_json(self.path)
         from fastcifar.data.images import RULE, read_folder
         from fastcifar.data.load import load_dataset
         from fastcifar.report.tables import print_scores
@@ -109,6 +114,7 @@ class Predict(Command):
 
     def run(self, console: Console) -> None:
         """Read what is an image, print what it shows, refuse the rest."""
+        read_json(self.path)
         import numpy as np
 
         from fastcifar.data.images import read_image
@@ -151,6 +157,7 @@ class Export(Command):
 
     def run(self, console: Console) -> None:
         """Export, check, say so."""
+        read_json(self.path)
         from fastcifar.data.load import load_dataset
         from fastcifar.runs.export import export, require_packages
         from fastcifar.runs.saved import open_run

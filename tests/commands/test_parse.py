@@ -181,6 +181,8 @@ def test_wrong_arguments_wait_for_nothing_slow() -> None:
         ["train", "--width"],
         ["wrong"],
         ["leaderboard", "wrong"],
+        *([*command.split(), "nosuch"] for command in ("report", "eval", "predict --json", "compare --out x")),
+        ["export", "--format", "onnx", "--out", "x", "nosuch"],
     ]
     assert without_the_slow(2, wrong).count("\n") == len(wrong)
 
