@@ -23,6 +23,12 @@ def require_folder_of(file: Path) -> None:
         raise InputError(f"{file}: no file can be written in {folder}")
 
 
+def require_no_link(folder: Path) -> None:
+    """Before writing in a folder of a run that somebody else may have made: raises `InputError` where it is a link."""
+    if folder.is_symlink():
+        raise InputError(f"{folder}: a link to another folder, in which nothing is written")
+
+
 def open_regular(path: Path, largest: int | None = None) -> BinaryIO:
     """The file `path` to be read, of at most `largest` bytes. Raises `OSError`, whose `strerror` says what is wrong.
 

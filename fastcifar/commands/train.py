@@ -9,7 +9,7 @@ from tyro.conf import arg
 
 from fastcifar.commands.command import AUTO, Trains, TrustCode, command
 from fastcifar.errors import InputError
-from fastcifar.files import require_folder_of
+from fastcifar.files import require_folder_of, require_no_link
 from fastcifar.recipe.files import load_recipe
 from fastcifar.report.console import Console
 
@@ -52,8 +52,9 @@ class Train(Trains):
         from fastcifar.report.run_page import write_report
         from fastcifar.report.tables import print_result
         from fastcifar.report.tensorboard import TensorBoard
-        from fastcifar.runs.api import RunObserver, Start, resume, train
+        from fastcifar.runs.api import resume, train
         from fastcifar.runs.directory import default_path
+        from fastcifar.runs.observer import RunObserver, Start
         from fastcifar.runs.paused import read_paused
         from fastcifar.runs.predictions import tested
         from fastcifar.runs.saved import open_run, read_run
@@ -77,6 +78,7 @@ class Train(Trains):
         else:
             name = self.named(console)
             path = self.out or default_path(name, self.recipe)
+        require_no_link(path / "tensorboard")
         board = TensorBoard(path / "tensorboard") if self.tensorboard else None
         with TrainingConsole(console) as table, board or nullcontext():
             about: Any = {

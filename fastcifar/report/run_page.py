@@ -14,7 +14,7 @@ from torch import nn
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError
-from fastcifar.files import require_folder_of
+from fastcifar.files import require_folder_of, require_no_link
 from fastcifar.own import NetworkFactory
 from fastcifar.report.figures import curves
 from fastcifar.report.pages import render, write_page
@@ -42,6 +42,8 @@ def write_report(
     Raises `InputError`, one line, where the run is not finished, its images are others, or a file cannot be written.
     """
     folder = run / "report" if out is None else out
+    if out is None:
+        require_no_link(folder)
     saved = open_run(run, model=model, trust_code=trust_code)
     require_folder_of(folder)
     recipe, log = saved.recipe, read_log(saved)

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fastcifar import stopping
 from fastcifar.errors import InputError, Stopped, complaint
-from fastcifar.files import read_regular, remove_leftovers, write_whole
+from fastcifar.files import read_regular, remove_leftovers, require_no_link, write_whole
 from fastcifar.recipe import Recipe, differences, validated
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.packed import Packed, pack, unpack
@@ -94,13 +94,17 @@ class Checkpoints(Observer):
         self._held = stopping.held()
 
     def __enter__(self) -> Self:
+        require_no_link(self._folder)
         self._folder.mkdir(exist_ok=True)
         remove_leftovers(self._folder)
         self._number = max(map(_number, _files(self._folder)), default=0)
         spent = replace(self._spent, setup_seconds=self._trainer.setup_seconds)
         session = Session(FORMAT, asdict(self._trainer.recipe), spent, self._about)
         write_whole(self._folder / "session.json", json.dumps(asdict(session), allow_nan=False).encode())
-        self._beats = os.open(self._folder / "heartbeat", os.O_WRONLY | os.O_CREAT, 0o666)
+        heartbeat = self._folder / "heartbeat"
+        if heartbeat.is_symlink():
+            heartbeat.unlink()
+        self._beats = os.open(heartbeat, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         self._kept = time.monotonic()
         self._beat()
         self._held.__enter__()
@@ -248,7 +252,12 @@ def go_on(folder: Path, trainer: Trainer, spent: Spent) -> tuple[Spent, list[str
 
 
 def clear(folder: Path) -> None:
-    """The run is over and kept elsewhere: remove what `Checkpoints` left, if it is there and may be removed."""
+    """The run is over and kept elsewhere: remove what `Checkpoints` left, if it is there and may be removed.
+
+    What a link leads to is not the run's, and stays.
+    """
+    if folder.is_symlink():
+        return
     remove_leftovers(folder)
     with contextlib.suppress(OSError):
         (folder / "session.json").unlink(missing_ok=True)  # first: without it there is no run to go on with

@@ -233,7 +233,8 @@ TRAINS = ("train", "find-lr", "bench")
 def test_command_lines(sandbox: Sandbox, things: Path) -> None:
     flags = {name: list(_flags(kind)) for name, kind in COMMANDS.items()}
     everywhere = sorted({flag for some in flags.values() for flag in some})
-    texts = [text.replace("\0", "\udcff") for text in damage.TEXTS]
+    # Records are looked for below a folder: all of a disk, or the temporary files of others, would take their time.
+    texts = [text.replace("\0", "\udcff") for text in damage.TEXTS if text.strip("/.")] + ["."]
     numbers = [str(number) for number in damage.NUMBERS]
     places = [str(things / name) for name in ("run", "own", "stopped", "images", "images/test/a/0.png", "nowhere")]
 

@@ -351,6 +351,26 @@ def test_two_are_kept_and_everything_goes_in_the_end(small: Dataset, quick: Reci
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_links_lead_to_stays_as_it_is(small: Dataset, quick: Recipe, tmp_path: Path) -> None:
+    """A run directory may be somebody else's: nothing is written or removed outside of it."""
+    theirs, folder, beat = tmp_path / "theirs", tmp_path / "kept", tmp_path / "beat"
+    theirs.mkdir()
+    for name in ("session.json", "heartbeat", ".a.0123abcd.tmp", f"000001-{'0' * 64}.safetensors"):
+        (theirs / name).write_text("theirs")
+    folder.symlink_to(theirs)
+    checkpoint.remove(folder)
+    with pytest.raises(InputError, match=r"kept: a link to another folder"), about(folder, Trainer(quick, small, CPU)):
+        pass
+    assert [file.read_text() for file in theirs.iterdir()] == ["theirs"] * 4
+    folder.unlink()
+    folder.mkdir()
+    beat.write_text("theirs")
+    (folder / "heartbeat").symlink_to(beat)
+    with about(folder, Trainer(quick, small, CPU)):
+        pass
+    assert beat.read_text() == "theirs"
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a bug")])
 def test_what_cannot_be_written_is_a_line_and_training_goes_on(
     error: Exception, small: Dataset, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
