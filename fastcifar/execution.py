@@ -18,7 +18,11 @@ LoaderName = Literal["dali", "fused"]
 
 @dataclass(frozen=True)
 class Execution:
-    """How training runs. `resolve` turns every `auto` into what this machine can do."""
+    """How training runs. `resolve` turns every `auto` into what this machine can do.
+
+    >>> fastcifar.Execution(device="cpu", loader="fused").precision
+    'auto'
+    """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""

@@ -10,7 +10,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import load_dataset
 from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe, Resnet, Schedule
-from fastcifar.runs.api import Trained
+from fastcifar.runs.observer import Trained
 
 RECIPE = Recipe(
     epochs=2,

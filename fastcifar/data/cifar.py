@@ -22,6 +22,9 @@ ENVIRONMENT_VARIABLE = "FASTCIFAR_DATA"
 def load_cifar10(folder: str | Path | None = None) -> Dataset:
     """CIFAR-10: 50,000 training and 10,000 test images (n, 32, 32, 3) uint8 RGB, labels (n,) int64.
 
+    >>> fastcifar.load_cifar10().train_images.shape
+    (50000, 32, 32, 3)
+
     Looks in `folder`, else in `$FASTCIFAR_DATA`, else in the user's cache, into which it downloads at need. A folder
     holds `cifar-10-batches-py`, as torchvision lays it out. Raises `InputError`, one line, where CIFAR-10 is not to be
     had, a file is damaged (its MD5 is not the published one) or cannot be read.

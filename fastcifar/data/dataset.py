@@ -25,7 +25,13 @@ STD: Channels = (62.993, 62.089, 66.705)
 @dataclass(frozen=True)
 class Dataset:
     """Training and test images (n, 32, 32, 3) uint8 RGB, labels (n,) int64 that count `classes` from 0, and where they
-    came from. `mean` and `std` of each channel (R, G, B), in pixel values 0..255, normalise the images."""
+    came from. `mean` and `std` of each channel (R, G, B), in pixel values 0..255, normalise the images.
+
+    >>> images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.array([0, 1, 0, 1])
+    >>> mine = fastcifar.Dataset.from_arrays(images, labels, images, labels, classes=["cat", "dog"])
+    >>> len(mine.train_images), mine.classes
+    (4, ('cat', 'dog'))
+    """
 
     name: str
     source: str

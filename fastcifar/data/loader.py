@@ -92,10 +92,19 @@ def loader(
 ) -> Epochs:
     """A loader to iterate over, on its own: each time gives the augmented batches of the next epoch of `dataset`.
 
+    >>> images = np.zeros((8, 32, 32, 3), np.uint8)
+    >>> dataset = fastcifar.Dataset.from_arrays(images, np.arange(8), images, np.arange(8))
+    >>> for images, labels in fastcifar.loader("dali", dataset, batch_size=4, device="cpu"):
+    ...     print(tuple(images.shape), len(labels))
+    (4, 3, 32, 32) 4
+    (4, 3, 32, 32) 4
+
     With `split` "test" it gives the test images each time, in their order, normalised and not augmented. `device` auto
     is CUDA if there is a GPU, else the CPU. `pad` to `cutout` are those of a recipe's `augmentation`; `dtype` is for
     `fused` (the others give float32). Raises `InputError` at a value out of range, and at CUDA where there is none.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"dataset: a {type(dataset).__name__}; Dataset.from_arrays makes a data set of arrays")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif torch.device(device).type == "cuda" and not torch.cuda.is_available():

@@ -63,7 +63,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the result of a training run. The defaults are the recipe `seed`."""
+    """All that decides the result of a training run. The defaults are the recipe `seed`.
+
+    >>> recipe = fastcifar.Recipe(batch_size=256).with_epochs(12)
+    >>> recipe.epochs, recipe.schedule.peak_epoch
+    (12, 2.5)
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 

@@ -17,7 +17,7 @@ from fastcifar.records.record import Run
 from fastcifar.report.console import PLAIN_LINE_SECONDS, Console, duration
 from fastcifar.report.tables import print_lr, reached
 from fastcifar.report.text import network_name, number
-from fastcifar.runs.api import RunObserver, Start
+from fastcifar.runs.observer import RunObserver, Start
 from fastcifar.training.log import EpochLog
 from fastcifar.training.trainer import Trainer
 

@@ -13,7 +13,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.report.run_figures import answers
 from fastcifar.report.text import dotted
-from fastcifar.runs.api import RunObserver, Start, Trained
+from fastcifar.runs.observer import RunObserver, Start, Trained
 from fastcifar.runs.predictions import Tested
 from fastcifar.training.log import EpochLog
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,88 +19,55 @@ from fastcifar.own import AugmentationFunction, NetworkFactory, OptimizerFactory
 from fastcifar.recipe import Recipe, differences, merged
 from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory
+from fastcifar.runs.observer import RunObserver, Start, Trained
 from fastcifar.runs.paused import CHECKPOINTS, asked_of, read_paused
 from fastcifar.runs.saved import open_run, read_run
 from fastcifar.training import checkpoint
 from fastcifar.training.checkpoint import Checkpoints, Spent
-from fastcifar.training.log import EpochLog, Observer, Result
+from fastcifar.training.log import Observer
 from fastcifar.training.lr_finder import LrRange
 from fastcifar.training.lr_finder import find_lr as range_test
 from fastcifar.training.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class Start:
-    """What is going to be trained, how and where; `found`: what a range test found; `notes`: lines for a person."""
-
-    name: str
-    trainer: Trainer
-    environment: dict[str, Any]
-    found: LrRange | None
-    notes: list[str]
-
-
-@dataclass(frozen=True)
-class Trained(Result):
-    """A result with the network it is about, in evaluation mode on the device it was trained on, and every epoch.
-
-    `recipe` has the learning rates that were trained with, and of files and images names and sha256; `own` is the code
-    of one's own that it names; `found` the range test that chose the rates if there was one, `path` the run directory
-    if it was kept.
-    """
-
-    model: nn.Module
-    log: tuple[EpochLog, ...]
-    recipe: Recipe
-    own: OwnCode
-    dataset: Dataset
-    found: LrRange | None
-    path: Path | None
-
-
-class RunObserver(Observer):
-    """An observer who is told of a run's start and end too."""
-
-    def start(self, about: Start) -> None:
-        """All is set up; the first step comes next."""
-
-    def finish(self, trained: Trained) -> None:
-        """The run is over, and kept if it is to be."""
-
-
 def train(
     recipe: Recipe | str | Path,
     *,
-    model: str | NetworkFactory | None = None,
-    optimizer: str | OptimizerFactory | None = None,
-    augmentation: str | AugmentationFunction | None = None,
-    epochs: int | None = None,
+    model: str | dict[str, Any] | NetworkFactory | None = None,
+    optimizer: str | dict[str, Any] | OptimizerFactory | None = None,
+    augmentation: str | dict[str, Any] | AugmentationFunction | None = None,
     name: str | None = None,
     execution: Execution | None = None,
     data: str | Path | None = None,
-    dataset: Dataset | None = None,
+    dataset: str | Dataset | None = None,
     out: str | Path | None = None,
     find_lr: bool = False,
     observers: Sequence[Observer] = (),
     since: float | None = None,
+    **fields: Any,
 ) -> Trained:
     """Train `recipe` (a `Recipe`, a name that ships such as "laptop", or a TOML file), testing after every epoch.
 
+    >>> trained = fastcifar.train("laptop", epochs=1, model={"width": 2}, dataset="synthetic", limit_train=512)
+    >>> trained.epochs, trained.path
+    (1, None)
+
     `model`, `optimizer` and `augmentation` take the place of the recipe's: what makes one, as `fastcifar.own` says
-    (`NetworkFactory`, `OptimizerFactory`, `AugmentationFunction`), or the name of one ("speednet", "my_net.py:Net");
-    `epochs` too, which moves the schedule's peak. `execution` is by default what this machine does fastest. The images
-    are those of `dataset`, else the recipe's, as many as the recipe asks for; CIFAR-10 is looked for in `data`, see
-    `load_cifar10`. With `find_lr` a learning-rate
-    range test comes first, whose LRMIN and LRMAX take the place of the recipe's. With `out`, a new or empty folder, the
-    run is kept there as `fastcifar train` does, for `load`, under `name` (by default that of the recipe); without,
-    nothing is written. `observers` are told of every step and epoch, and a `RunObserver` of start and end, such as
-    `fastcifar.report.tensorboard.TensorBoard`. The wall_seconds kept count from `since` (Unix time), by default now.
+    (`NetworkFactory`, `OptimizerFactory`, `AugmentationFunction`), the name of one ("speednet", "my_net.py:Net"), or
+    values that its table changes; so do any other `fields` of a recipe. `execution` is by default what this machine
+    does fastest. The images are those of `dataset`, else the recipe's, as many as the recipe asks for; CIFAR-10 is
+    looked for in `data`, see `load_cifar10`. With `find_lr` a learning-rate range test comes first, whose LRMIN and
+    LRMAX take the place of the recipe's. With `out`, a new or empty folder, the run is kept there as `fastcifar train`
+    does, for `load`, under `name` (by default that of the recipe); without, nothing is written. `observers` are told of
+    every step and epoch, and a `RunObserver` of start and end, such as `fastcifar.report.tensorboard.TensorBoard`. The
+    wall_seconds kept count from `since` (Unix time), by default now.
 
     Raises `InputError` at a recipe, code, device, data or folder that will not do, `RunError` at a loss that is not
     finite.
     """
     began = _began(since)
-    named, recipe, own = _asked(recipe, model, optimizer, augmentation, epochs)
+    parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
+    named, recipe, own = _asked(recipe, parts, dataset, fields)
     resolved, notes = resolve(execution or Execution())
     for part in own.unknown:
         notes += [f"{part}: its source cannot be had: no record can be made of it", f"{part}: nor can it be resumed"]
@@ -137,6 +104,9 @@ def resume(
     since: float | None = None,
 ) -> Trained:
     """Go on with the run in the directory `run`, which was interrupted, from its last checkpoint.
+
+    >>> fastcifar.resume("runs/stopped").epochs
+    2
 
     On the CPU it ends as if it had never been interrupted, bit for bit, times aside. `execution` is by default the
     run's where this machine has it; another is said in a note. `data` or `dataset` is where the images are now, by
@@ -260,27 +230,37 @@ def _found(trainer: Trainer) -> LrRange:
 def find_lr(
     recipe: Recipe | str | Path,
     *,
-    model: str | NetworkFactory | None = None,
-    optimizer: str | OptimizerFactory | None = None,
-    augmentation: str | AugmentationFunction | None = None,
+    model: str | dict[str, Any] | NetworkFactory | None = None,
+    optimizer: str | dict[str, Any] | OptimizerFactory | None = None,
+    augmentation: str | dict[str, Any] | AugmentationFunction | None = None,
     execution: Execution | None = None,
     data: str | Path | None = None,
-    dataset: Dataset | None = None,
+    dataset: str | Dataset | None = None,
     progress: Callable[[int, int], None] = lambda step, steps: None,
+    **fields: Any,
 ) -> LrRange:
     """A learning-rate range test of `recipe`, as `fastcifar find-lr` does it: LRMIN, LRMAX and the loss of every step.
+
+    >>> found = fastcifar.find_lr("laptop", model={"width": 2}, dataset="synthetic", limit_train=2048)
+    >>> 0 < found.min_lr < found.max_lr
+    True
 
     `recipe.with_rates(min_lr=..., max_lr=...)` puts them into a recipe; `train(..., find_lr=True)` does both. The
     arguments are those of `train`; `progress` is told each step and how many there are at most. Raises `InputError` as
     `train` does, and `RunError` where the loss does not fall.
     """
-    _, recipe, own = _asked(recipe, model, optimizer, augmentation, None)
+    parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
+    _, recipe, own = _asked(recipe, parts, dataset, fields)
     resolved, _ = resolve(execution or Execution())
     return range_test(Trainer(recipe, _images(recipe, data, dataset), resolved, own), progress=progress)
 
 
 def load(run: str | Path, *, model: NetworkFactory | None = None, trust_code: bool = False) -> nn.Module:
     """The network of a finished run directory: float32, on the CPU, channels_last, in evaluation mode.
+
+    >>> network = fastcifar.load("runs/mine")
+    >>> network(fastcifar.normalise(np.zeros((1, 32, 32, 3), np.uint8))).shape
+    torch.Size([1, 10])
 
     It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits
     (B, classes); `predict` of one that ships gives probabilities. A network of somebody's own is made by `model`, or
@@ -290,28 +270,30 @@ def load(run: str | Path, *, model: NetworkFactory | None = None, trust_code: bo
     return open_run(run, model=model, trust_code=trust_code).model
 
 
-def _images(recipe: Recipe, data: str | Path | None, dataset: Dataset | None) -> Dataset:
+def _images(recipe: Recipe, data: str | Path | None, dataset: str | Dataset | None) -> Dataset:
     """`dataset`, or else the recipe's; as many images as the recipe asks for."""
-    if dataset is None:
+    if dataset is None or isinstance(dataset, str):
         return load_dataset(recipe, None if data is None else Path(data))
     return dataset.selected(recipe)
 
 
 def _asked(
-    recipe: Recipe | str | Path,
-    model: str | NetworkFactory | None,
-    optimizer: str | OptimizerFactory | None,
-    augmentation: str | AugmentationFunction | None,
-    epochs: int | None,
+    recipe: Recipe | str | Path, parts: dict[str, Any], dataset: str | Dataset | None, fields: dict[str, Any]
 ) -> tuple[str, Recipe, OwnCode]:
     """What the run is called, the recipe with what takes the place of its parts, and the code of one's own in it."""
     name = "recipe"
     if not isinstance(recipe, Recipe):
         name, recipe = Path(recipe).stem, load_recipe(str(recipe))
-    parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
-    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    changes = dict(fields)
+    if isinstance(dataset, str):
+        changes["dataset"] = dataset
+    callables = {}
     for part, one in parts.items():
         if isinstance(one, str):
             changes[part] = {"own" if part == "augmentation" else "name": one}
+        elif isinstance(one, dict):
+            changes[part] = one
+        else:
+            callables[part] = one
     recipe = merged(recipe, changes) if changes else recipe
-    return name, *sealed(recipe, {part: one for part, one in parts.items() if not isinstance(one, str)})
+    return name, *sealed(recipe, callables)

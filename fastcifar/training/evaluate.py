@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastcifar.data.dataset import MEAN, STD, Channels
@@ -26,15 +28,20 @@ class Evaluated:
     logits: Tensor
 
 
-def normalise(images_nhwc: Tensor, mean: Channels = MEAN, std: Channels = STD) -> Tensor:
+def normalise(images_nhwc: Tensor | NDArray[np.uint8], mean: Channels = MEAN, std: Channels = STD) -> Tensor:
     """uint8 images (B, 32, 32, 3) to float32 (B, 3, 32, 32), channels_last, as the loaders normalise them.
 
-    `mean` and `std` of each channel are in pixel values, 0..255; CIFAR-10's by default. Raises `InputError` at a tensor
+    >>> fastcifar.normalise(np.zeros((2, 32, 32, 3), np.uint8)).shape
+    torch.Size([2, 3, 32, 32])
+
+    `mean` and `std` of each channel are in pixel values, 0..255; CIFAR-10's by default. Raises `InputError` at values
     of another type or shape, images of 0 to 1 for one, which would give wrong answers.
     """
+    if not isinstance(images_nhwc, Tensor):
+        images_nhwc = torch.from_numpy(np.array(images_nhwc))  # a copy, for torch warns of what may not be written to
     if images_nhwc.dtype != torch.uint8 or images_nhwc.ndim != 4 or images_nhwc.shape[-1] != 3:
         found = f"{images_nhwc.dtype} of shape {tuple(images_nhwc.shape)}"
-        raise InputError(f"normalise takes torch.uint8 images (B, 32, 32, 3), not {found}")
+        raise InputError(f"normalise takes uint8 images (B, 32, 32, 3), not {found}")
     centre, scale = (images_nhwc.new_tensor(values, dtype=torch.float32) for values in (mean, std))
     return ((images_nhwc.float() - centre) / scale).permute(0, 3, 1, 2)
 

@@ -15,7 +15,7 @@ from fastcifar.recipe import Recipe, Resnet
 from fastcifar.report import progress
 from fastcifar.report.console import Console
 from fastcifar.report.progress import AccuracyConsole, TrainingConsole
-from fastcifar.runs.api import Start
+from fastcifar.runs.observer import Start
 from fastcifar.training.log import EpochLog
 from fastcifar.training.lr_finder import LrRange
 

@@ -1,5 +1,6 @@
 """From Python: train a run, load it, ask it."""
 
+import doctest
 import json
 import subprocess
 import sys
@@ -13,11 +14,12 @@ from finished import CPU, RECIPE, dataset, finished_run
 from same import assert_same
 
 import fastcifar
+from fastcifar.data.cifar import locate_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.recipe.files import to_toml
-from fastcifar.runs.api import RunObserver, Start, Trained
-from fastcifar.training.log import EpochLog
+from fastcifar.runs.observer import RunObserver, Start, Trained
+from fastcifar.training.log import EpochLog, Observer
 
 
 def test_train_then_load(small: Dataset) -> None:
@@ -109,8 +111,50 @@ def test_observers_are_told_in_order() -> None:
 
 @pytest.mark.parametrize("images", [torch.rand(2, 32, 32, 3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)])
 def test_normalise_refuses_what_would_give_wrong_answers(images: torch.Tensor) -> None:
-    with pytest.raises(InputError, match=r"normalise takes torch.uint8 images \(B, 32, 32, 3\), not torch\."):
+    with pytest.raises(InputError, match=r"normalise takes uint8 images \(B, 32, 32, 3\), not torch\."):
         fastcifar.normalise(images)
+
+
+def test_normalise_takes_arrays(small: Dataset) -> None:
+    images = small.test_images[:4]
+    assert torch.equal(fastcifar.normalise(images), fastcifar.normalise(torch.from_numpy(images.copy())))
+    with pytest.raises(InputError, match=r"normalise takes uint8 images \(B, 32, 32, 3\), not torch.float64"):
+        fastcifar.normalise(images / 255)
+
+
+def test_fields_of_the_recipe_are_keywords(small: Dataset) -> None:
+    fields = {"epochs": 1, "seed": 5, "model": {"width": 2}, "limit_train": 128, "limit_test": 100}
+    trained = fastcifar.train(RECIPE, execution=CPU, dataset=small, **fields)  # type: ignore[arg-type]
+    assert (trained.recipe.seed, trained.recipe.model.width, trained.epochs) == (5, 2, 1)  # type: ignore[union-attr]
+    with pytest.raises(InputError, match=r"^sede: no such field in a recipe"):
+        fastcifar.train(RECIPE, execution=CPU, sede=5)
+
+
+def test_a_loader_says_what_it_takes(small: Dataset) -> None:
+    with pytest.raises(InputError, match=r"^dataset: a tuple; Dataset.from_arrays makes"):
+        fastcifar.loader("fused", (small.test_images, small.test_labels))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(fastcifar.__all__))
+def test_each_public_name_has_an_example_that_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Observer):
+        def epoch(self, log: EpochLog) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    if name == "load_cifar10" and locate_cifar10() is None:
+        pytest.skip("no CIFAR-10 here")
+    if name == "load":
+        fastcifar.train(RECIPE, execution=CPU, dataset=dataset(), out="runs/mine")
+    if name == "resume":
+        recipe = RECIPE.with_epochs(2)
+        with pytest.raises(KeyboardInterrupt):
+            fastcifar.train(recipe, execution=CPU, out="runs/stopped", observers=[Stop()])
+    public = getattr(fastcifar, name)
+    names = {"fastcifar": fastcifar, "np": np}
+    (found,) = doctest.DocTestFinder(recurse=False).find(public, name, globs=names)
+    assert found.examples, f"{name} has no example"
+    assert doctest.DocTestRunner().run(found).failed == 0
 
 
 def test_the_api_is_named_and_waits_for_torch() -> None:

@@ -16,8 +16,8 @@ from fastcifar.errors import InputError
 from fastcifar.execution import Execution, possible
 from fastcifar.own import sealed
 from fastcifar.recipe import OwnModel, Recipe
-from fastcifar.runs.api import RunObserver, Start
 from fastcifar.runs.directory import RunDirectory
+from fastcifar.runs.observer import RunObserver, Start
 from fastcifar.runs.paused import read_paused
 from fastcifar.training.log import Observer
 
