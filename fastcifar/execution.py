@@ -139,10 +139,26 @@ def compiler() -> str | None:
     )
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """torch.compile, without the warning of its first use that a machine without a GPU has no CUDA runtime."""
-    import torch
+_COMPILE_OR_FAIL = {
+    "recompile_limit": 1000,
+    "accumulated_recompile_limit": 10_000,
+    "fail_on_recompile_limit_hit": True,
+    "suppress_errors": False,
+}
 
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """torch.compile, without the warning of its first use that a machine without a GPU has no CUDA runtime, and with an
+    error where torch would leave `function` uncompiled, of which a warning is all that it says as it comes.
+
+    That is after 8 variants of one function, such as the step of as many networks, or loaders of one process: here it
+    is after 1000. It holds for whatever else this thread compiles.
+    """
+    import torch._dynamo
+
+    for name, value in _COMPILE_OR_FAIL.items():
+        if hasattr(torch._dynamo.config, name):
+            setattr(torch._dynamo.config, name, value)
     logging.getLogger("torch.utils.cpp_extension").addFilter(_is_news)
     return torch.compile(function, dynamic=False, **options)
 

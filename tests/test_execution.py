@@ -8,9 +8,12 @@ from pathlib import Path
 import pynvml
 import pytest
 import torch
+import torch._dynamo
 
+from fastcifar.bench.step import new_step
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution, compiled, compiler, has_gpu, resolve
+from fastcifar.recipe import Resnet
 
 
 @pytest.fixture
@@ -115,6 +118,31 @@ def test_whether_there_is_a_gpu_is_asked_of_the_driver(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
     assert not has_gpu()
+
+
+def test_however_many_networks_a_process_trains_each_one_is_compiled() -> None:
+    """torch's own limit is 8, after which a step would run uncompiled with no more than a warning."""
+    torch._dynamo.reset()
+    graphs: list[object] = []
+
+    def kept(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_, device = torch.compile, torch.device("cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch, "compile", lambda function, dynamic, **_: compile_(function, backend=kept, dynamic=dynamic)
+        )
+        for width in range(1, 11):
+            step, batch = new_step(Resnet(width=width), 10, None, 2, device, "float32", "default")
+            step(*batch)
+            assert len(graphs) == width
+        step, batch = new_step(Resnet(width=11), 10, None, 2, device, "float32", "default")
+        limit = torch._dynamo.config.patch(recompile_limit=10)
+        with limit, pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            step(*batch)
+    torch._dynamo.reset()
 
 
 def test_what_is_compiled_prints_no_warning_of_cuda(caplog: pytest.LogCaptureFixture) -> None:

@@ -53,9 +53,7 @@ class FusedLoader:
             zeros = torch.zeros(3, batch_size, dtype=self._offsets, device=device)
             jitter = torch.zeros(batch_size, 2, device=device) if self._jittered else None
             try:
-                # torch compiles a function 8 times and then runs it as it is; but every loader's is another one.
-                with torch._dynamo.config.patch(recompile_limit=1000):
-                    self._execute(self._bank, *zeros.unbind(), jitter)
+                self._execute(self._bank, *zeros.unbind(), jitter)
             except torch._dynamo.exc.BackendCompilerFailed as error:
                 said = str(error.inner_exception).strip().partition("\n")[0]
                 raise RunError(f"torch.compile failed: {said}; --loader dali needs no compiler") from error

@@ -283,8 +283,7 @@ class Trainer:
         shapes: dict[tuple[int, int], int] = {}  # (batch size, side): the first epoch that has it
         for epoch in range(self.recipe.epochs):
             shapes.setdefault((self.recipe.batch_size_of(epoch), self.recipe.image_size_of(epoch)), epoch)
-        many = torch._dynamo.config.patch(recompile_limit=1000)
-        with self.state.untouched(), many:
+        with self.state.untouched():
             for (whole, side), epoch in shapes.items():
                 plan = self._plan(epoch)
                 with contextlib.closing(self._batches(plan, epoch)) as batches:

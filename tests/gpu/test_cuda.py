@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch._dynamo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_loader import augmentations, numpy_images
@@ -32,13 +31,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 CUDA = torch.device("cuda", 0)
 EAGER = Execution(device="cuda", loader="dali", precision="float32", compile="off")
-
-
-@pytest.fixture(autouse=True)
-def compiled_anew() -> Iterator[None]:
-    """torch gives up on what it has compiled too often, and says so in a warning only."""
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("name", LOADERS)
