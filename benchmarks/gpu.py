@@ -8,6 +8,7 @@ the command, given again, goes on with those that are not done. Nothing but CUDA
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,18 +25,20 @@ from rich.text import Text
 from benchmarks import headlines
 from benchmarks.machine import RESULTS, machine, require_clean
 from fastcifar.bench.environment import environment
+from fastcifar.commands.bench import checkpoints_of
 from fastcifar.data.cifar import find_cifar10
 from fastcifar.errors import InputError
 from fastcifar.files import write_whole
 from fastcifar.peers.compare import OURS, parse_paths
-from fastcifar.peers.program import ProgramError, run_program
+from fastcifar.peers.program import PATIENT, ProgramError, run_program
 from fastcifar.recipe.files import load_recipe, shipped_recipes
 from fastcifar.report.console import Console
 
 ROOT = Path(__file__).parents[1]
 STATE = "suite.json"
 FOR_CPUS = ("laptop",)  # recipes that no GPU is measured with
-PEER_MINUTES = 2.0  # for each program
+PEER_MINUTES = 2.0  # for each program, and more for one that has not finished a run by then
+COMPILING = 90.0  # seconds allowed for torch.compile, nothing of it being cached, of a step at one shape
 
 SMALL = ["--dataset", "synthetic", "--limit-train", "1024", "--batch-size", "64"]
 NARROW = {"resnet": ["--width", "4"], "speednet": ["--model.widths", "4", "4", "4"]}
@@ -112,11 +115,17 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
         files = ["--json", str(file), "--figure", str(file.with_suffix(".png"))]
         return Part(name, [*bench, name, *rates, *files], file, seconds, headline)
 
-    def accuracy(recipe: str, *runs: str) -> Part:
+    def accuracy(recipe: str, runs: int, minutes: float | None = None) -> Part:
         file = folder / f"{recipe}.record.json"
-        small = ["--runs", "2", *TOY, *NARROW[load_recipe(recipe).model.name]] if toy else runs
+        loaded = load_recipe(recipe)
+        shapes = {(loaded.batch_size_of(epoch), loaded.image_size_of(epoch)) for epoch in range(loaded.epochs)}
+        compiling = COMPILING * len(shapes)
+        many = ["--runs", str(runs)]
+        if minutes is not None:
+            many += ["--minutes", f"{minutes + compiling / 60:g}"]
+        small = ["--runs", "2", *TOY, *NARROW[loaded.model.name]] if toy else many
         flags = ["--recipe", recipe, *small, *device, *where, "--json", str(file)]
-        return Part(recipe, [*bench, "accuracy", *flags], file, 240, headlines.accuracy)
+        return Part(recipe, [*bench, "accuracy", *flags], file, 240 + compiling, headlines.accuracy)
 
     tests = folder / "tests.json"
     out = folder / "peers"
@@ -124,18 +133,19 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
     profile = folder / "profile.json"
     recipes = [recipe for recipe in shipped_recipes() if recipe not in (*FOR_CPUS, "seed")]
     return [
-        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 420, headlines.tests),
-        benchmark("loaders", 150, headlines.loaders),
-        benchmark("step", 300, headlines.step),
-        benchmark("train", 240, headlines.train),
-        accuracy("seed", "--runs", "3"),
-        *(accuracy(recipe, "--runs", "20", "--minutes", "2") for recipe in recipes),
+        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 900, headlines.tests),
+        benchmark("loaders", 150 + COMPILING, headlines.loaders),
+        benchmark("step", 150 + 4 * COMPILING, headlines.step),  # in two precisions and two layouts
+        benchmark("train", 150 + COMPILING, headlines.train),
+        accuracy("seed", 3),
+        *(accuracy(recipe, 20, minutes=2) for recipe in recipes),
         Part(
             "peers",
             [*bench, "peers", "--recipe", "seed", "--minutes", f"{PEER_MINUTES:g}", *train, "--out", str(out)]
             + (["--peer", *peers] if peers else []),
             out,
-            60 * PEER_MINUTES * (3 + len(peers)) + 60,  # a rival may be installed, and named by no path
+            # A rival may be installed, and named by no path.
+            60 * PEER_MINUTES * (2 + PATIENT * (1 + len(peers))) + 60,
             lambda out: headlines.peers(out, rivals),
             tuple(out / f"{rival}.record.json" for rival in rivals),
         ),
@@ -143,23 +153,27 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
             "profile",
             [*bench, "profile", "--recipe", "seed", *train, "--json", str(profile)] + (["--steps", "3"] if toy else []),
             profile,
-            120,
+            120 + COMPILING,
             headlines.profile,
         ),
     ]
 
 
 def run(part: Part, resume: bool = False) -> Done:
-    """Run `part`, anew or going on with the runs that its record has.
+    """Run `part`, anew or going on with the runs that its record has and the one that it was ended in.
 
     What it said on standard error is kept beside its record where it did not end well.
     """
     log = part.leaves.with_name(f"{part.name}.log")
     log.unlink(missing_ok=True)
     command = list(part.command)
-    if resume and part.leaves.name.endswith(".record.json") and _came_to(part)[1]:
+    checkpoints, whole = checkpoints_of(part.leaves), _came_to(part)[1]
+    if resume and part.leaves.name.endswith(".record.json") and (whole or checkpoints.exists()):
         command.append("--resume")
+        if not whole:
+            part.leaves.unlink(missing_ok=True)
     else:
+        shutil.rmtree(checkpoints, ignore_errors=True)
         for file in part.leaves.glob("*.record.json") if part.leaves.is_dir() else [part.leaves]:
             file.unlink(missing_ok=True)
     start, outcome, problem = time.perf_counter(), "done", None

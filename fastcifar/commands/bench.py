@@ -149,7 +149,7 @@ class Accuracy(Trains):
         require_place(self.json)
         if self.resume and self.json is None:
             raise InputError("--resume: name the record to go on with by --json FILE")
-        begun = self.json is not None and (self.json.exists() or _checkpoints(self.json).exists())
+        begun = self.json is not None and (self.json.exists() or checkpoints_of(self.json).exists())
         if begun and not self.resume:
             raise InputError(f"--json {self.json}: exists; --resume goes on with it, or name another")
         earlier = read_record(self.json) if self.resume and self.json and (self.json.exists() or not begun) else None
@@ -182,10 +182,10 @@ class Accuracy(Trains):
                     earlier=earlier,
                     keep=keep,
                     watcher=watcher,
-                    checkpoints=_checkpoints(file),
+                    checkpoints=checkpoints_of(file),
                 )
         except BaseException as error:  # a person, a run that diverges, a full disk, too little memory
-            if not isinstance(error, InputError) and (kept or _checkpoints(file).exists()):
+            if not isinstance(error, InputError) and (kept or checkpoints_of(file).exists()):
                 runs = f"{len(kept.runs)} finished runs are kept in {file}; " if kept else ""
                 error.add_note(f"{runs}--resume --json {file} goes on")
             raise
@@ -286,7 +286,7 @@ class Profile(Trains):
             write_whole(self.json, text.encode())
 
 
-def _checkpoints(record: Path) -> Path:
+def checkpoints_of(record: Path) -> Path:
     """The folder of the run under way, beside its record."""
     return record.with_name(f"{record.name}.checkpoints")
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import fastcifar
 from fastcifar.errors import RunError, printable
 
 PATIENCE = 5.0  # seconds from asking a program to end to killing it
+PATIENT = 4  # times its seconds, before a program is ended that has not done enough
 
 
 class ProgramError(RunError):
@@ -57,14 +58,16 @@ def run_program(
     seconds: float | None = None,
     show: bool = False,
     environment: Mapping[str, str] | None = None,
+    enough: Callable[[Sequence[Line]], bool] = lambda lines: True,
 ) -> Output:
     """Run `command` in `folder` and wait for it, `seconds` at most: then it is ended, with all that it has started.
 
     It dies with us: what ends the wait ends the program. `environment` is ours unless given. `show` lets it write to
-    our own output; then there are no lines. Raises `ProgramError`, the last line of its standard error, where its exit
+    our own output; then there are no lines. A program that has not printed `enough` when its `seconds` are over has up
+    to `PATIENT` times as many. Raises `ProgramError`, the last line of its standard error, where its exit
     code is not 0.
     """
-    cut = threading.Event()
+    cut, ended, lines = threading.Event(), threading.Event(), list[Line]()
     with tempfile.TemporaryFile() as errors:
         # A session of its own, so that the program ends together with the processes that it starts.
         process = subprocess.Popen(
@@ -79,21 +82,27 @@ def run_program(
             start_new_session=True,
         )
 
-        def time_is_up() -> None:
-            if process.poll() is None:
-                cut.set()
-                _end(process)
+        def watch(seconds: float) -> None:
+            last, wait = time.monotonic() + PATIENT * seconds, seconds
+            while not ended.wait(wait):
+                if enough(tuple(lines)) or time.monotonic() >= last:
+                    if process.poll() is None:
+                        cut.set()
+                        _end(process)
+                    return
+                wait = seconds / 20
 
-        timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, time_is_up)
-        timer.start()
+        if seconds is not None:
+            threading.Thread(target=watch, args=(seconds,), daemon=True).start()
         try:
-            lines = [Line(time.time(), line.rstrip("\n")) for line in process.stdout or ()]
+            for line in process.stdout or ():
+                lines.append(Line(time.time(), line.rstrip("\n")))
             code = process.wait()
         except BaseException:
             _end(process)
             raise
         finally:
-            timer.cancel()
+            ended.set()
             if process.stdout:
                 process.stdout.close()
         errors.seek(0)

@@ -15,7 +15,9 @@ from benchmarks import gpu
 from benchmarks.__main__ import run as command
 from benchmarks.gpu import Done, Part
 from fastcifar.bench.environment import environment
+from fastcifar.commands.bench import checkpoints_of
 from fastcifar.errors import Stopped
+from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import shipped_recipes
 from fastcifar.records.check import read_record
 
@@ -123,6 +125,15 @@ def test_runs_are_gone_on_with_only_where_the_part_was_not_done(tmp_path: Path) 
     gpu.run(part, resume=False)
     assert record.read_text() == "."
 
+    (folder := checkpoints_of(record)).mkdir()
+    record.unlink()  # ended in its first run, whose state is kept
+    gpu.run(part, resume=True)
+    assert record.read_text() == "--resume."
+    (folder / "0").touch()
+    gpu.run(part, resume=False)
+    assert record.read_text() == "."
+    assert not folder.exists()
+
 
 def test_a_record_that_cannot_be_read_is_measured_again(
     three: list[Part], tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -187,6 +198,7 @@ def test_every_recipe_for_gpus_is_measured(tmp_path: Path, monkeypatch: pytest.M
 
     recipes = sorted(set(shipped_recipes()) - {"laptop", "seed"})
     assert names() == ["tests", "loaders", "step", "train", "seed", *recipes, "peers", "profile"]
+    monkeypatch.setattr(gpu, "load_recipe", lambda name: Recipe())
     monkeypatch.setattr(gpu, "shipped_recipes", lambda: {"laptop": Path(), "seed": Path(), "sprint": Path()})
     assert names() == ["tests", "loaders", "step", "train", "seed", "sprint", "peers", "profile"]
     sprint = gpu.parts(tmp_path, toy=False, peers=[], data=None)[5].command
@@ -195,6 +207,19 @@ def test_every_recipe_for_gpus_is_measured(tmp_path: Path, monkeypatch: pytest.M
     seed = gpu.parts(tmp_path, toy=False, peers=[], data=None)[4].command
     assert seed[seed.index("--runs") + 1] == "3"
     assert "--minutes" not in seed  # three runs, or the part is not done
+
+
+def test_a_part_has_time_to_compile_every_shape_first(tmp_path: Path) -> None:
+    parts = {part.name: part for part in gpu.parts(tmp_path, toy=False, peers=["airbench=/a"], data=None)}
+    for recipe, shapes in (("airbench94", 1), ("sprint90", 5)):
+        part = parts[recipe]
+        minutes = float(part.command[part.command.index("--minutes") + 1])
+        assert minutes * 60 == pytest.approx(120 + shapes * gpu.COMPILING)
+        assert part.seconds == 120 + minutes * 60  # for the run that is begun last
+    assert parts["step"].seconds > 4 * gpu.COMPILING
+    assert parts["seed"].seconds == 240 + gpu.COMPILING
+    # One rival on its own may have all its patience, and the others are still measured.
+    assert parts["peers"].seconds > 60 * gpu.PEER_MINUTES * (2 + 2 * gpu.PATIENT)
 
 
 @pytest.mark.parametrize(

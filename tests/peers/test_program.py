@@ -60,6 +60,24 @@ def test_a_program_is_ended_when_its_time_is_up(tmp_path: Path) -> None:
     assert not (tmp_path / "alive").exists()
 
 
+@pytest.mark.parametrize(("wanted", "seen"), [("a run", ["begun", "a run"]), ("another", ["begun", "a run"])])
+def test_a_program_that_has_not_done_enough_has_more_time_but_not_for_ever(
+    wanted: str, seen: list[str], tmp_path: Path
+) -> None:
+    """What is compiled first may take as long as what was to be measured."""
+    script = "import time; print('begun', flush=True); time.sleep(2); print('a run', flush=True); time.sleep(60)"
+    start = time.perf_counter()
+    output = run_program(
+        [sys.executable, "-c", script],
+        tmp_path,
+        seconds=1.0,
+        enough=lambda lines: wanted in [one.text for one in lines],
+    )
+    assert [line.text for line in output.lines] == seen
+    assert output.cut
+    assert (time.perf_counter() - start >= program.PATIENT) == (wanted == "another")
+
+
 def test_a_program_within_its_time_is_not_cut(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = run_program([sys.executable, "-c", "print('seen')"], tmp_path, seconds=60, show=True)
     assert (output.lines, output.cut) == ([], False)
