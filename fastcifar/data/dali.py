@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.plugin.pytorch import feed_ndarray
 from torch import Tensor
 
 from fastcifar.data.dataset import Channels, Dataset, padded
@@ -58,7 +59,7 @@ class DaliLoader:
             batch_size=min(SLICE, batch_size),
             num_threads=min(len(os.sched_getaffinity(0)), 8),
             prefetch_queue_depth=max(2, math.ceil(batch_size / SLICE)),  # a batch ahead
-            exec_dynamic=True,  # whose outputs stay whole for as long as torch holds them
+            exec_dynamic=True,  # whose outputs stay whole until they are copied
             device_id=(device.index or 0) if device.type == "cuda" else None,
         )
         self._pipeline.build()
@@ -78,7 +79,9 @@ class DaliLoader:
         start, broken = 0, False
         try:
             for batch in batches:
-                images_nhwc = _joined([self._next(stream) for _ in range(0, len(batch), SLICE)])
+                images_nhwc = torch.empty(len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, device=self._device)
+                for part in images_nhwc.split(SLICE):
+                    self._write_next(part, stream)
                 yield images_nhwc.permute(0, 3, 1, 2), self._labels[indices[start : start + len(batch)]]
                 start += len(batch)
         except RunError:
@@ -93,8 +96,12 @@ class DaliLoader:
             if not broken:
                 self._pipeline.reset()
 
-    def _next(self, stream: Any) -> Tensor:
-        """The pipeline's next slice (b, 32, 32, 3), sharing DALI's memory. Raises `RunError` where DALI fails."""
+    def _write_next(self, images_nhwc: Tensor, stream: Any) -> None:
+        """Write the pipeline's next slice into (b, 32, 32, 3). Raises `RunError` where DALI fails.
+
+        Memory of DALI's that torch were given by DLPack would be given back by a thread of DALI's that waits for the
+        whole GPU; a copy on torch's stream waits for nothing.
+        """
         try:
             (images,) = self._pipeline.run(stream)
         except RuntimeError as error:
@@ -102,17 +109,7 @@ class DaliLoader:
                 raise
             said = str(error).rpartition("encountered:")[2].strip().partition("\n")[0]
             raise RunError(f"DALI failed: {said}") from error
-        return torch.from_dlpack(images.as_tensor())
-
-
-def _joined(slices: list[Tensor]) -> Tensor:
-    """The images (B, 32, 32, 3) of a batch in slices; a single one still shares DALI's memory."""
-    if len(slices) == 1:
-        return slices[0]
-    if slices[0].is_cuda:
-        return torch.cat(slices)
-    # Not torch.cat: its threads spin for a while after it, on the cores that DALI needs for the next slice.
-    return torch.from_numpy(np.concatenate([part.numpy() for part in slices]))
+        feed_ndarray(images.as_tensor(), images_nhwc, cuda_stream=stream)
 
 
 def _ahead(batches: Generator[Batch]) -> Generator[Batch]:

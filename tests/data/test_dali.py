@@ -1,4 +1,4 @@
-"""DALI on real images, and what is its own: shared memory, prefetching. Its pixels on any plan: test_loaders.py."""
+"""DALI on real images, and what is its own: whose memory, prefetching. Its pixels on any plan: test_loaders.py."""
 
 import signal
 import warnings
@@ -45,7 +45,7 @@ def test_batches_are_channels_last_floats_and_int64_labels(small: Dataset) -> No
 
 
 def test_kept_batches_are_not_overwritten(small: Dataset) -> None:
-    """The batches share DALI's memory; while one is held, DALI must not write into it."""
+    """Each is memory of torch's, of which DALI has none to wait for; while one is held, nothing is written into it."""
     augmentation = Augmentation()
     loader = dali(small, augmentation, 16)
     plan = draw_plan(len(small.train_images), augmentation, seed=0, epoch=0)
@@ -53,6 +53,7 @@ def test_kept_batches_are_not_overwritten(small: Dataset) -> None:
     for images, _ in loader.batches(plan):
         copies.append(images.clone())
         kept.append(images)
+        assert images.untyped_storage().resizable()  # which another's memory is not
     for images, copy in zip(kept, copies, strict=True):
         assert torch.equal(images, copy)
 

@@ -111,6 +111,15 @@ def test_batches_in_flight_are_not_overwritten() -> None:
     assert torch.equal(torch.cat(sums).cpu(), expected)
 
 
+def test_a_batch_of_dali_is_memory_of_torchs(small: Dataset) -> None:
+    """Memory of DALI's own is given back by a thread that waits for the whole GPU."""
+    loader = open_loader("dali", small, Augmentation(), batch_size=256, device=CUDA)
+    before = torch.cuda.memory_allocated()
+    for images, _ in loader.batches(draw_plan(300, Augmentation(), seed=0, epoch=0)):
+        assert images.untyped_storage().resizable()
+        assert torch.cuda.memory_allocated() >= before + images.nbytes
+
+
 class Losses(Observer):
     def __init__(self) -> None:
         self.logs: list[EpochLog] = []
