@@ -188,7 +188,7 @@ def _network(
 ) -> nn.Module:
     """The network of `recipe` with the weights of `file`; `written` is the recipe as run.json has it."""
     if isinstance(recipe.model, OwnModel):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # made on the CPU; as it comes it begins CUDA on every GPU
             model = models.build(recipe.model, classes, own)
     else:
         with torch.device("meta"):  # no random weights are drawn, and a width that is a lie takes no memory

@@ -22,7 +22,7 @@ CLASSES = [f"class {number}" for number in range(10)]
 @pytest.fixture(scope="module")
 def network() -> ResNet:
     """With batch statistics of its own, channels_last as `load` gives it."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = ResNet(Resnet(width=4)).to(memory_format=torch.channels_last)
         model(torch.randn(64, 3, 32, 32))

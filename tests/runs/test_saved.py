@@ -17,7 +17,8 @@ from finished import RECIPE, dataset, finished_run
 
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError
-from fastcifar.runs.saved import CLASS_NAMES, open_run, read_log, read_run
+from fastcifar.recipe import OwnModel
+from fastcifar.runs.saved import CLASS_NAMES, _network, open_run, read_log, read_run
 from fastcifar.training.evaluate import OnBytes
 
 
@@ -100,6 +101,15 @@ def test_the_network_on_bytes_normalises_as_in_training(run: Path) -> None:
         wanted = OnBytes(saved.model, mean, std, tta)(images)  # type: ignore[arg-type]
         assert torch.equal(saved.on_bytes(tta)(images), wanted)  # type: ignore[arg-type]
         assert not torch.equal(OnBytes(saved.model, tta=tta)(images), wanted)  # type: ignore[arg-type]
+
+
+def test_a_network_of_ones_own_is_made_without_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would begin CUDA on each of them to keep its random state, and warn of several."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    before, recipe = torch.get_rng_state(), replace(RECIPE, model=OwnModel("mine.py:Net"))
+    with pytest.raises(InputError, match="no such file"):
+        _network(recipe, 10, {}, tmp_path / "nothing", lambda classes: torch.nn.Linear(3, classes))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_no_run_directory(tmp_path: Path) -> None:

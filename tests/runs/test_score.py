@@ -37,7 +37,7 @@ def test_scores_are_those_of_the_test_after_an_epoch(precision: str) -> None:
 
 def network() -> ResNet:
     """Untrained, in evaluation mode, the same every time."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return ResNet(Resnet(width=4)).eval()
 
