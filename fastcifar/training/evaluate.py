@@ -97,7 +97,7 @@ class OnBytes(nn.Module):
 def _nothing() -> None: ...
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def logits_of(
     network: OnBytes, images_nhwc: Tensor, *, precision: str = "float32", between: Callable[[], None] = _nothing
 ) -> Tensor:
@@ -124,14 +124,15 @@ def logits_of(
 
 def _in_batches(network: OnBytes, images_nhwc: Tensor, precision: str, between: Callable[[], None]) -> Tensor:
     logits = []
-    for images in images_nhwc.split(BATCH_SIZE):
-        with autocast(images.device, precision):
+    # Around them all, and not in inference mode: so a weight is cast once, if it is one that wants a gradient.
+    with autocast(images_nhwc.device, precision):
+        for images in images_nhwc.split(BATCH_SIZE):
             logits.append(network(images).float())
-        between()
+            between()
     return torch.cat(logits)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(
     network: OnBytes,
     images_nhwc: Tensor,

@@ -1,9 +1,13 @@
 """Views of the least certain quarter of the images; scores that follow from the logits."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastcifar.errors import InputError
 from fastcifar.training.evaluate import BATCH_SIZE, TTA, OnBytes, evaluate, logits_of, normalise
@@ -95,6 +99,28 @@ def test_in_bfloat16_the_quarter_is_of_its_own_answers() -> None:
     assert found.dtype == torch.float32
     assert not torch.equal(plain, answers(images, "none"))
     assert int((found != plain).any(dim=1).sum()) == 25
+
+
+class Casts(TorchDispatchMode):
+    """Counts what is cast of each shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: Counter[torch.Size] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.to, torch.ops.aten._to_copy):
+            self.of[args[0].shape] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_are_cast_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcifar.training.evaluate.BATCH_SIZE", 10)
+    tested = network()
+    with Casts() as casts:
+        logits_of(OnBytes(tested), images_of(50), precision="bfloat16")
+    assert casts.of[tested[0].weight.shape] == casts.of[tested[4].weight.shape] == 1
+    assert casts.of[torch.Size([10, 3])] == 5  # the answers
 
 
 def test_a_batch_alone_has_no_quarter() -> None:
