@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastcifar.optim.muon import Muon
 from fastcifar.training.average import WeightAverage
 from fastcifar.training.log import EpochLog
 from fastcifar.training.selection import ImageLosses
@@ -84,7 +85,8 @@ class TrainState:
     def restore(self, captured: dict[str, Any]) -> None:
         """Be again as captured, bit for bit, in the present tensors, whose addresses CUDA graphs hold.
 
-        What an optimizer keeps of a parameter and did not keep then, it forgets; gradients are dropped. `captured` may
+        What an optimizer keeps of a parameter and did not keep then it has as zeros, with which it would begin, so that
+        nothing is allocated in training; if it is somebody's own, it forgets it. Gradients are dropped. `captured` may
         be of another device or precision: a scaler, or a GPU's generator, that was not there then stays as it is.
         """
         self.network.load_state_dict(captured["network"])
@@ -133,6 +135,8 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
 
 
 _EXECUTION = ("foreach", "fused", "capturable")  # how an optimizer computes, here and now
+# Those for which to keep zeros of a parameter is as to keep nothing of it yet; SGD, where it dampens no gradient.
+_FROM_ZEROS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, Muon)
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> None:
@@ -146,3 +150,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -
             place = before.get(parameter, {}).get(name)
             if isinstance(place, Tensor) and isinstance(value, Tensor) and place.shape == value.shape:
                 values[name] = place.copy_(value)
+    if type(optimizer) in _FROM_ZEROS and not any(group.get("dampening") for group in optimizer.param_groups):
+        for parameter, values in before.items():
+            if parameter not in optimizer.state:
+                places = {name: value.zero_() for name, value in values.items() if isinstance(value, Tensor)}
+                optimizer.state[parameter] = places

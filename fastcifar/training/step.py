@@ -31,7 +31,7 @@ def resized(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
 
 
 class TrainingStep:
-    """Calling it with images (B, 3, 32, 32) and labels (B,) takes one step and gives the loss and logits (B, classes).
+    """Calling it with images (B, 3, 32, 32) and labels (B,) takes one step and gives what came of it.
 
     `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile or "off".
     `batch_sizes` are those of whole batches. `image_size`, which may change from epoch to epoch, is the side in pixels
@@ -62,19 +62,20 @@ class TrainingStep:
         if compile != "off":
             self._whole_batch = compiled(self._forward, mode=compile)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss () and logits (B, classes), detached; read them before the next step, which may write over them."""
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss (), logits (B, classes) and how many of them are right (), detached; to be read before the next step,
+        which may write over them."""
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward
-        loss, logits = forward(images, labels, self.image_size)
+        loss, logits, correct = forward(images, labels, self.image_size)
         self.scaler.scale(loss).backward()
         for optimizer in self._optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-        return loss.detach(), logits
+        return loss.detach(), logits, correct
 
     @contextlib.contextmanager
     def within_memory(self) -> Iterator[None]:
@@ -110,10 +111,11 @@ class TrainingStep:
                 break
         return size
 
-    def _forward(self, images: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    def _forward(self, images: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         if images.shape[-1] != side:
             images = resized(images, side, DTYPES[self._precision])
         with autocast(self._device, self._precision):
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
-        return loss, logits.detach()  # here, lest the compiled backward takes a gradient of the logits too
+        logits = logits.detach()  # here, lest the compiled backward takes a gradient of the logits too
+        return loss, logits, (logits.argmax(dim=1) == labels).sum()

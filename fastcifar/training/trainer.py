@@ -208,9 +208,9 @@ class Trainer:
         for images, labels in self._batches(plan, state.epoch, state.step) if state.step < steps else ():
             rate = rate_of(done + state.step)
             optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
-            loss, logits = self._step(images, labels)
+            loss, logits, correct = self._step(images, labels)
             state.losses[state.step] = loss
-            state.correct += (logits.argmax(dim=1) == labels).sum()
+            state.correct += correct
             if state.image_losses:
                 state.image_losses.after_step(plan[state.step * batch_size :], logits, labels)
             state.step += 1

@@ -87,12 +87,36 @@ def test_restored_it_goes_on_as_it_did(state: TrainState) -> None:
     assert_same(ends[0], ends[1])
 
 
-def test_what_an_optimizer_did_not_keep_then_it_forgets(state: TrainState) -> None:
+class Own(torch.optim.SGD):
+    """Nobody knows what it begins with."""
+
+
+def test_what_an_optimizer_did_not_keep_then_is_zeros_or_of_ones_own_forgotten(state: TrainState) -> None:
+    """In the same tensors; and to begin with zeros is to begin with nothing, to the bit."""
+    state.optimizers = [*state.optimizers, Own(state.network[0].parameters(), lr=0.1, momentum=0.9)]
+    captured, ends = state.capture(), []
+    step(state)
+    ends.append(state.capture())
+    assert all(optimizer.state for optimizer in state.optimizers)
+    before = addresses(state)
+    state.restore(captured)
+    adam, sgd, own = (optimizer.state for optimizer in state.optimizers)
+    assert not own
+    assert [len(adam), len(sgd)] == [2, 4]
+    kept = [value for of in (adam, sgd) for values in of.values() for value in values.values()]
+    assert not any(value.any() for value in kept)
+    assert set(addresses(state)) < set(before)
+    step(state)
+    ends.append(state.capture())
+    assert_same(*ends)
+
+
+def test_a_gradient_that_is_dampened_but_for_the_first_is_begun_with_nothing(state: TrainState) -> None:
+    state.optimizers = [torch.optim.SGD(state.network.parameters(), lr=0.1, momentum=0.9, dampening=0.5)]
     captured = state.capture()
     step(state)
-    assert all(optimizer.state for optimizer in state.optimizers)
     state.restore(captured)
-    assert not any(optimizer.state for optimizer in state.optimizers)
+    assert not state.optimizers[0].state
 
 
 def test_a_capture_is_a_copy(state: TrainState) -> None:
@@ -104,6 +128,7 @@ def test_a_capture_is_a_copy(state: TrainState) -> None:
 
 
 def test_what_is_inside_leaves_no_trace_though_it_raises(state: TrainState) -> None:
+    step(state)
     before = state.capture()
 
     def interrupted() -> None:

@@ -1,5 +1,6 @@
 """The training loop: seeded, warm without a trace, stopped by a bad loss, honest in its log."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from same import assert_same
 from torchvision.transforms.v2.functional import resize
 
+from fastcifar.bench.step import new_step
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import LOADERS
 from fastcifar.data.plan import draw_plan
@@ -17,13 +19,16 @@ from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.own import OwnCode
 from fastcifar.recipe import (
+    Adam,
     Augmentation,
     Average,
     Evaluation,
     Muon,
     OwnModel,
     Recipe,
+    Resnet,
     Schedule,
+    Sgd,
     Speednet,
 )
 from fastcifar.training.evaluate import OnBytes, evaluate, normalise
@@ -241,6 +246,40 @@ def test_nothing_is_compiled_in_training(
         with torch.compiler.set_stance("fail_on_recompile"):
             Trainer(replace(quick, seed=1), small, execution).train_epoch()
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), Sgd(), Muon()])
+def test_optimizers_allocate_nothing_in_training(
+    small: Dataset, quick: Recipe, optimizer: Adam | Sgd | Muon, restored_rng: object
+) -> None:
+    trainer = Trainer(replace(quick, optimizer=optimizer), small, CPU)
+
+    def addresses() -> list[int]:
+        kept = [of for one in trainer.state.optimizers for of in one.state.values()]
+        return [value.data_ptr() for of in kept for value in of.values()]
+
+    before = addresses()
+    assert len(before) >= len(list(trainer.model.parameters()))
+    trainer.train_epoch()
+    assert addresses() == before
+
+
+@pytest.mark.parametrize("mode", ["off", "default"])
+def test_a_step_counts_what_is_right(mode: str, monkeypatch: pytest.MonkeyPatch, restored_rng: object) -> None:
+    """In what is compiled, where it costs no kernels of its own."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def kept(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compile_(function, backend=kept, dynamic=False))
+    step, (images, labels) = new_step(Resnet(width=4), 10, None, 64, torch.device("cpu"), "float32", mode)
+    _, logits, correct = step(images, labels)
+    assert int(correct) == int((logits.argmax(dim=1) == labels).sum()) > 0
+    counted = [any(node.target == "argmax" for node in graph.graph.nodes) for graph in graphs]
+    assert counted == ([] if mode == "off" else [True])
 
 
 class Sizes(torch.nn.Module):
