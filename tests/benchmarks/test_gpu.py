@@ -34,10 +34,10 @@ def test_every_part_at_toy_size(tmp_path: Path) -> None:
         text=True,
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    names = ["tests", "loaders", "step", "train", "seed", "airbench94", "sprint90", "peers", "profile"]
+    names = ["tests", "loaders", "step", "train", "seed", "airbench94", "sprint90", "sprint94", "peers", "profile"]
     ended = json.loads((tmp_path / "suite.json").read_text())["parts"]
     assert {name: one["outcome"] for name, one in ended.items()} == dict.fromkeys(names, "done")
-    rows = shown.stdout.splitlines()[-11:]
+    rows = shown.stdout.splitlines()[-12:]
     for name, came_to in {
         "tests": "0 passed, 0 failed, ",
         "loaders": "dali-cpu ",
@@ -46,6 +46,7 @@ def test_every_part_at_toy_size(tmp_path: Path) -> None:
         "seed": "5.0% after ",
         "airbench94": "5.0% after ",
         "sprint90": "5.0% after ",
+        "sprint94": "5.0% after ",
         "peers": "fastcifar ",
         "profile": "of the matrix product rate end to end",
     }.items():

@@ -30,7 +30,7 @@ from fastcifar.recipe.files import load_recipe, shipped_recipes, to_toml
 from fastcifar.records.record import to_json
 from fastcifar.training.log import EpochLog, Observer
 
-SHARES = {"recipes": 1050, "records": 400, "headers": 100, "runs": 40, "command lines": 350, "data folders": 60}
+SHARES = {"recipes": 1350, "records": 300, "headers": 60, "runs": 30, "command lines": 210, "data folders": 50}
 ASKED = int(os.environ.get("FASTCIFAR_FUZZ", 0))
 # Each input has its own limit, by the signal that pytest-timeout would use.
 pytestmark = pytest.mark.timeout(0 if ASKED else 300, method="thread")
