@@ -1,8 +1,10 @@
 """The pages under docs/: what is generated is current, they build without a warning, what they tell to type exists."""
 
+import ast
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,14 @@ def test_they_build_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "fastcifar.load" in (tmp_path / "site" / "reference" / "python" / "index.html").read_text()
+
+
+def test_the_program_of_ones_own_is_the_readmes() -> None:
+    """Which a test trains with."""
+    page, readme = (ROOT / "docs/how-to/own-code.md").read_text(), (ROOT / "README.md").read_text()
+    (page,) = re.findall(r"^```python\n(# my_idea\.py\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (readme,) = re.findall(r"^(    # my_idea\.py\n(?:    .*\n)+)", readme, re.MULTILINE)
+    assert ast.dump(ast.parse(page)) == ast.dump(ast.parse(textwrap.dedent(readme)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

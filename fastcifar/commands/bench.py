@@ -206,7 +206,8 @@ class Peers(Trains):
     runs: int = 1
     """How many runs of each program."""
     minutes: float | None = None
-    """End a program after this many minutes; of its runs those count that it has finished."""
+    """End a program after this many minutes; of its runs those count that it has finished. A rival that has finished
+    none by then, since it compiles first, has up to four times as long."""
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
     peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()

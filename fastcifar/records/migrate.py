@@ -65,12 +65,25 @@ def _all_images(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "recipe": with_selection(values.get("recipe"))}
 
 
+def _no_p_without_spread(values: dict[str, Any]) -> dict[str, Any]:
+    """6 -> 7: runs of one and the same final accuracy had p = 0 above the target, else 1, and could claim by it."""
+    summary, runs = values.get("summary"), values.get("runs")
+    accuracy = summary.get("final_accuracy") if isinstance(summary, dict) else None
+    if not isinstance(summary, dict) or not isinstance(accuracy, dict) or not isinstance(runs, list) or len(runs) < 2:
+        return values
+    if accuracy.get("low") != accuracy.get("high"):
+        return values
+    claimed = {"reached": False} if values.get("protocol") == "fixed-budget" else {}
+    return {**values, "summary": {**summary, "p": None, **claimed}}
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _gpus_used,
     2: _named_parts,
     3: _uninterrupted,
     4: _other_programs,
     5: _all_images,
+    6: _no_p_without_spread,
 }
 
 

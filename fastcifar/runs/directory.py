@@ -46,7 +46,7 @@ class RunDirectory(Observer):
         self._events, self._first = "", [path / "run.json"]
         self._run: dict[str, Any] = paused.run if paused else {}
         try:
-            self._made = not path.exists()
+            self._made = [place for place in (path, *path.parents) if not place.exists()]
             path.mkdir(parents=True, exist_ok=True)
             self._claim = Claim(path)
             remove_leftovers(path)
@@ -78,8 +78,8 @@ class RunDirectory(Observer):
                 elif self._fresh:  # nothing was trained: leave nothing
                     for file in self._first:
                         file.unlink(missing_ok=True)
-                    if self._made:
-                        self.path.rmdir()
+                    for place in self._made:
+                        place.rmdir()
             if interrupted and self._begun:
                 goes_on = f"; --resume {self.path} goes on" if isinstance(error, Stopped) else ""
                 error.args = (f"interrupted; {self._kept()}{goes_on}",)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -177,7 +178,7 @@ def test_ended_from_outside_it_leaves_nothing_running(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "benchmarks", "gpu", "--dry-run", "--out", str(tmp_path), "--only", "train"]
     with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("[4/9] train")
+        assert re.match(r"\[\d+/\d+\] train", process.stdout.readline())
         process.send_signal(signal.SIGTERM)
         rest, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

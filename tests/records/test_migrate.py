@@ -15,6 +15,7 @@ from fastcifar.recipe import Adam, Augmentation, Average, Evaluation, Resnet, Se
 from fastcifar.recipe.migrate import with_kinds
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.migrate import MIGRATIONS, migrated
+from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash, to_json
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -164,6 +165,16 @@ def test_before_the_sixth_version_every_epoch_was_of_all_images(
     assert migrated(values)["recipe"]["selection"] == {"leave_out": 0.0, "after_epoch": 1}
     monkeypatch.undo()
     assert read(tmp_path, values).recipe == record().recipe
+
+
+@pytest.mark.parametrize("protocol", ["fixed-budget", "first-crossing"])
+def test_before_the_seventh_version_equal_accuracies_had_a_p(tmp_path: Path, protocol: ProtocolName) -> None:
+    present = record(((0.5, 0.95), (0.6, 0.95)), protocol=protocol)
+    values = {**json.loads(to_json(present)), "schema_version": 6}
+    values["summary"] |= {"p": 0.0, "reached": True}
+    found = read(tmp_path, values)
+    assert found == present
+    assert (found.summary.p, found.summary.reached) == (None, protocol == "first-crossing")
 
 
 def test_what_the_second_version_says_was_used_stands(tmp_path: Path) -> None:

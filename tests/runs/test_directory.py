@@ -128,7 +128,7 @@ def test_a_run_cut_short_keeps_its_epochs(tmp_path: Path, small: Dataset, error:
 @pytest.mark.parametrize("claimed", [False, True])
 def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path, claimed: bool) -> None:
     def refused() -> None:
-        with RunDirectory(tmp_path / "run") as directory:
+        with RunDirectory(tmp_path / "runs" / "run") as directory:
             if claimed:
                 asked = Asked(find_lr=False, data=None, dataset="cifar10", files={})
                 directory.claim(recipe_name="a", recipe=Recipe(), execution=Execution(), asked=asked)
@@ -136,7 +136,7 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path, claimed: bool) 
 
     with pytest.raises(InputError):
         refused()
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
