@@ -53,8 +53,8 @@ def bench_loaders(
 
     rates = in_turn(candidates, blocks, progress)
     measured = {
-        name: Measurement.of("loaders", name, "bytes/s" if name.startswith("copy") else "images/s", values)
-        for name, values in rates.items()
+        name: Measurement.of("loaders", name, "bytes/s" if name.startswith("copy") else "images/s", *taken)
+        for name, taken in rates.items()
     }
     limits = {candidate.name: measured[f"copy-{candidate.device.type}"].median for candidate in candidates}
     return [

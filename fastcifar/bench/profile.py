@@ -126,7 +126,7 @@ def profile_training(
     trainer.train_epoch([window])
     progress("measuring matrix products")
     matmul = matmul_candidate(trainer.device, DTYPES[execution.precision], seconds=0.5)
-    rate = statistics.median(in_turn([matmul], 5, progress)[matmul.name])
+    rate = statistics.median(in_turn([matmul], 5, progress)[matmul.name].values)
     if trace:
         _keep_trace(window.profiler, trace)
     ran = device_work(window.profiler.events(), trainer.device)

@@ -80,8 +80,8 @@ def bench_step(
         candidates.append(Candidate(name, repeated(step, device, seconds), device))
 
     rates = in_turn(candidates, blocks, progress)
-    matmul_rates = {name: Measurement.of("step", c.name, "flop/s", rates[c.name]) for name, c in matmuls.items()}
-    steps = {name: Measurement.of("step", name, "images/s", rates[name]) for name in details}
+    matmul_rates = {name: Measurement.of("step", c.name, "flop/s", *rates[c.name]) for name, c in matmuls.items()}
+    steps = {name: Measurement.of("step", name, "images/s", *rates[name]) for name in details}
     out = list(matmul_rates.values())
     for name, one in steps.items():
         limit = matmul_rates[details[name]["precision"]].median / flops

@@ -2,9 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ class Measurement:
     """Median and quartiles of a rate over blocks, its limit on this machine, and the yardstick's rate it is held to.
 
     `limit` has the unit of the rate; `ratio_to_plain` is the median of the blocks' ratios to the yardstick. None where
-    there is none. `values` are the blocks, in order.
+    there is none. `values` are the blocks, in order; `other_cores` is how many of the CPU's cores other programs kept
+    busy during them, a mean.
     """
 
     bench: str
@@ -30,12 +31,13 @@ class Measurement:
     limit: float | None = None
     ratio_to_plain: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    other_cores: float | None = None
 
     @classmethod
-    def of(cls, bench: str, name: str, unit: str, values: list[float]) -> Self:
+    def of(cls, bench: str, name: str, unit: str, values: list[float], other_cores: float | None = None) -> Self:
         """The measurement of some blocks."""
         q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-        return cls(bench, name, unit, median, q1, q3, values)
+        return cls(bench, name, unit, median, q1, q3, values, other_cores=other_cores)
 
     def against(self, plain: Self, limit: float, **details: Any) -> Self:
         """With its limit, its yardstick and what else is to be said of it."""
@@ -52,19 +54,33 @@ class Candidate:
     device: torch.device
 
 
-def in_turn(candidates: Iterable[Candidate], blocks: int, progress: Callable[[str], None]) -> dict[str, list[float]]:
-    """Work a second of each block of every candidate, after one block of each to warm up; drift hits all alike."""
+class Blocks(NamedTuple):
+    """Work a second of each block, and how many cores other programs kept busy during them, a mean."""
+
+    values: list[float]
+    other_cores: float
+
+
+def in_turn(candidates: Iterable[Candidate], blocks: int, progress: Callable[[str], None]) -> dict[str, Blocks]:
+    """The blocks of every candidate, after one of each to warm up; drift hits all alike."""
     candidates = list(candidates)
     rates: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    spent: dict[str, list[tuple[float, float]]] = {candidate.name: [] for candidate in candidates}
     for number in range(blocks + 1):
         for candidate in candidates:
             progress(f"block {number}/{blocks}: {candidate.name}" if number else f"warming up: {candidate.name}")
             clock = Clock(candidate.device)
             done = candidate.block()
-            seconds = clock.seconds()
+            seconds, others = clock.seconds(), clock.others()
             if number:
                 rates[candidate.name].append(done / seconds)
-    return rates
+                spent[candidate.name].append((others, seconds))
+    return {name: Blocks(rates[name], _share(spent[name])) for name in rates}
+
+
+def _share(spent: Sequence[tuple[float, float]]) -> float:
+    others, seconds = map(math.fsum, zip(*spent, strict=True))
+    return others / seconds
 
 
 def repeated(work: Callable[[], float], device: torch.device, seconds: float) -> Callable[[], float]:

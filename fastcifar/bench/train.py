@@ -67,7 +67,7 @@ def bench_train(
     sources[YARDSTICK] = itertools.repeat(plain)
     candidates = [Candidate(name, partial(block, source), device) for name, source in sources.items()]
     rates = in_turn(candidates, blocks, progress)
-    measured = {name: Measurement.of("train", name, "images/s", values) for name, values in rates.items()}
+    measured = {name: Measurement.of("train", name, "images/s", *taken) for name, taken in rates.items()}
     ready = measured[READY]
     out = []
     for one in measured.values():

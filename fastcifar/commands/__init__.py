@@ -12,7 +12,7 @@ from fastcifar.commands.parse import early, parse
 from fastcifar.errors import InputError, RunError, Stopped, memory_problem, printable
 from fastcifar.report.console import Console
 
-for _group in ("train", "runs", "bench", "records", "info"):  # the order of --help
+for _group in ("train", "runs", "bench", "records", "info", "completion"):  # the order of --help
     import_module(f"fastcifar.commands.{_group}")
 
 

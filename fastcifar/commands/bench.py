@@ -1,17 +1,27 @@
 """The subcommands that measure: `fastcifar bench` of rates, accuracy, peers and profile."""
 
+from argparse import Namespace
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import tyro
-from tyro.conf import arg
+from tyro.conf import AvoidSubcommands, arg
 
-from fastcifar.commands.command import GROUPS, Command, DataFolder, Device, Trains, command, require_place
+from fastcifar.commands.command import (
+    AUTO,
+    GROUPS,
+    DataFolder,
+    Device,
+    OfModel,
+    Trains,
+    command,
+    require_place,
+)
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, resolve
+from fastcifar.execution import Execution, has_gpu, resolve
 from fastcifar.files import remove_leftovers, require_folder_of, write_whole
 from fastcifar.recipe import Model, Recipe, Resnet, validated
+from fastcifar.recipe.tables import optional
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.report.console import Console
 
@@ -22,27 +32,33 @@ GROUPS["bench"] = "Measure images/s, time to accuracy, and rivals beside it; alo
 
 
 @dataclass(frozen=True)
-class _Rates(Command):
+class _Rates(OfModel):
     what: ClassVar[Literal["all", "loaders", "step", "train"]]
 
     device: Device = "auto"
     batch_size: int = 512
     """Images a batch."""
-    model: tyro.conf.AvoidSubcommands[Model] = field(default_factory=Resnet)
+    model: AvoidSubcommands[Model] = field(default_factory=Resnet)
     """Of step and train; by default the resnet, 64 wide on a GPU and 16 on a CPU."""
-    blocks: int | None = None
+    blocks: Annotated[int | None, optional("N")] = None
     """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 where short."""
     short: bool = False
     """Smaller blocks and fewer combinations, as all has them."""
     dataset: Annotated[str, arg(metavar="NAME|DIR")] = "cifar10"
     """The images; their speed is the same, and synthetic needs no download."""
-    limit_train: int | None = None
+    limit_train: Annotated[int | None, optional("N")] = None
     """Only the first so many training images."""
     data: DataFolder = None
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    json: Annotated[Path | None, optional("FILE")] = None
     """Write what was measured to this file (schema: fastcifar/bench/bench.schema.json)."""
-    figure: Annotated[Path | None, arg(metavar="FILE.png|svg")] = None
+    figure: Annotated[Path | None, optional("FILE.png|svg")] = None
     """Draw what was measured."""
+
+    @classmethod
+    def default_model(cls, given: Namespace) -> Model:
+        """The resnet, as wide as the machine is fast."""
+        on_gpu = has_gpu() if given.device == AUTO else given.device == "cuda"
+        return Resnet(width=64 if on_gpu else 16)
 
     def run(self, console: Console) -> None:
         """Measure, print, write."""
@@ -125,11 +141,11 @@ class Accuracy(Trains):
 
     runs: int = 3
     """How many runs, with the seeds seed, seed + 1 and so on."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, optional("X")] = None
     """Begin no further run once this many minutes have passed."""
     protocol: ProtocolName = "first-crossing"
     """Training seconds to the first epoch at the target; or of the whole recipe, if its mean accuracy is above it."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    json: Annotated[Path | None, optional("FILE")] = None
     """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
     resume: bool = False
     """Go on with the record that --json names, up to --runs, and inside a run that was interrupted."""
@@ -205,14 +221,14 @@ class Peers(Trains):
 
     runs: int = 1
     """How many runs of each program."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, optional("X")] = None
     """End a program after this many minutes; of its runs those count that it has finished. A rival that has finished
     none by then, since it compiles first, has up to four times as long."""
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
     peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
     """A rival and the checkout of its program: airbench=DIR hlb-CIFAR10=DIR."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: Annotated[Path | None, optional("DIR")] = None
     """Keep each program's record in this folder."""
 
     def run(self, console: Console) -> None:
@@ -252,9 +268,9 @@ class Profile(Trains):
 
     steps: int = 50
     """How many steps the profiler sees, of the third epoch."""
-    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    json: Annotated[Path | None, optional("FILE")] = None
     """Write what was found to this file."""
-    trace: Annotated[Path | None, arg(metavar="FILE.json.gz")] = None
+    trace: Annotated[Path | None, optional("FILE.json.gz")] = None
     """Write the profiler's trace, for Perfetto or chrome://tracing."""
 
     def run(self, console: Console) -> None:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_transform
 
-from tyro.conf import arg
+from tyro.conf import AvoidSubcommands, arg
 
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution, has_gpu, resolve
 from fastcifar.files import require_folder_of
-from fastcifar.recipe import Recipe
+from fastcifar.recipe import Model, Recipe, Resnet
 from fastcifar.recipe.files import load_recipe
+from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def command(*names: str) -> Callable[[type[C]], type[C]]:
 
 DataFolder = Annotated[
     Path | None,
-    arg(
-        metavar="DIR",
+    optional(
+        "DIR",
         help="Folder that holds cifar-10-batches-py (or cifar-100-python, or a folder's train/ and test/); else "
         "$FASTCIFAR_DATA, else the user's cache, with a download at need.",
     ),
@@ -69,18 +70,38 @@ Device = Annotated[Literal["auto", "cuda", "cpu"], arg(help="CUDA if there is a 
 
 
 @dataclass(frozen=True, kw_only=True)
+class OfModel(Command):
+    """What every subcommand about a network alone has: the flags of one."""
+
+    model: AvoidSubcommands[Model] = field(default_factory=Resnet)
+
+    @classmethod
+    @abstractmethod
+    def default_model(cls, given: Namespace) -> Model:
+        """What it is where no flag says otherwise; `given` are the flags that decide it (`commands.parse`)."""
+
+
+RecipeName = Annotated[
+    str,
+    arg(
+        name="recipe",
+        metavar="NAME|FILE.toml",
+        help="A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
 class OfRecipe(Command):
     """What every subcommand about a recipe has: its name, and a flag for each of its fields."""
 
-    name: Annotated[str, arg(name="recipe", metavar="NAME|FILE.toml")] = AUTO
-    """A recipe that ships (see `fastcifar recipes`) or a TOML file; auto: seed on a GPU, laptop on a CPU."""
+    name: RecipeName = AUTO
     recipe: Annotated[Recipe, arg(name="")] = field(default_factory=Recipe)
 
     @classmethod
     def defaults(cls, given: Namespace) -> dict[str, Any]:
         """What the fields are where no flag says otherwise; `given` are the flags that decide it (`commands.parse`)."""
-        recipe = load_recipe(default_recipe() if given.recipe == AUTO else given.recipe)
-        return {"name": given.recipe, "recipe": recipe}
+        return {"name": given.recipe, "recipe": recipe_named(given.recipe)}
 
     def named(self, console: Console) -> str:
         """What a run is called after --recipe; says why, where auto chose it.
@@ -142,6 +163,11 @@ def require_place(*files: Path | None) -> None:
         require_folder_of(file)
         if file.is_dir():
             raise InputError(f"{file}: is a folder; name a file")
+
+
+def recipe_named(name: str) -> Recipe:
+    """The one that --recipe names."""
+    return load_recipe(default_recipe() if name == AUTO else name)
 
 
 def default_recipe() -> str:

@@ -1,24 +1,32 @@
 """The subcommands that tell what is here: summary, data, recipes, recipe, env."""
 
+from argparse import Namespace
 from dataclasses import replace
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fastcifar.commands.command import Command, DataFolder, OfRecipe, command
+from fastcifar.commands.command import AUTO, Command, DataFolder, OfModel, RecipeName, command, recipe_named
 from fastcifar.errors import InputError
-from fastcifar.recipe import Recipe, Resnet
+from fastcifar.recipe import Model, Recipe, Resnet
 from fastcifar.recipe.files import header, load_recipe, shipped_recipes, to_toml
 from fastcifar.report.console import Console
 
 
 @command("summary")
-class Summary(OfRecipe):
+class Summary(OfModel):
     """Print the network's layers, their output shapes and parameters."""
+
+    name: RecipeName = AUTO
+
+    @classmethod
+    def default_model(cls, given: Namespace) -> Model:
+        """The recipe's."""
+        return recipe_named(given.recipe).model
 
     def run(self, console: Console) -> None:
         """Print them."""
-        console.out(describe(self.recipe), highlight=False)
+        console.out(describe(Recipe(model=self.model)), highlight=False)
 
 
 def describe(recipe: Recipe) -> str:

@@ -11,10 +11,9 @@ from typing import Any, get_args, get_type_hints
 import tyro
 
 import fastcifar
-from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfRecipe
+from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfModel, OfRecipe
 from fastcifar.errors import InputError
-from fastcifar.execution import has_gpu
-from fastcifar.recipe import KINDS, Recipe, Resnet, kind_of, merged
+from fastcifar.recipe import KINDS, Recipe, kind_of, merged
 from fastcifar.report.console import Console
 
 HELP = ("-h", "--help")
@@ -82,14 +81,13 @@ def _with_flags(name: str, arguments: Sequence[str]) -> Command:
     kind, given = COMMANDS[name], _read_first(arguments)
     about: dict[str, Any] = {"prog": f"fastcifar {name}"}
     named = {table: {"name": found} for table in KINDS if (found := getattr(given, table))}
-    if not issubclass(kind, OfRecipe):
-        if "model" not in get_type_hints(kind):
-            return _read(kind, arguments, about)
-        on_gpu = has_gpu() if given.device == AUTO else given.device == "cuda"
-        recipe = merged(Recipe(model=Resnet(width=64 if on_gpu else 16)), named, prefix="--")
+    if issubclass(kind, OfModel):
+        recipe = merged(Recipe(model=kind.default_model(given)), named, prefix="--")
         arguments, own = _own_arguments(arguments, recipe)
-        made: Any = _read(kind, arguments, about | {"default": kind(model=recipe.model)})  # type: ignore[call-arg]
+        made = _read(kind, arguments, about | {"default": kind(model=recipe.model)})
         return replace(made, model=merged(replace(recipe, model=made.model), own, prefix="--").model)
+    if not issubclass(kind, OfRecipe):
+        return _read(kind, arguments, about)
     defaults = kind.defaults(given)
     base = defaults["recipe"]
     start = merged(base, named, prefix="--")
@@ -165,7 +163,8 @@ def _complaint(event: Any, kind: type[Command]) -> str | None:
     match type(event).__name__:
         case "UnrecognizedArgs":
             unknown = next((token.partition("=")[0] for token in event.tokens if token.startswith("--")), "")
-            return f"Unrecognized options: {', '.join(event.tokens)}{_similar(unknown, list(_flags(kind)))}"
+            hint = _similar(unknown, [flag for flag, _ in flags_of(kind)])
+            return f"Unrecognized options: {', '.join(event.tokens)}{hint}"
         case "MissingArgs":
             return f"Missing: {', '.join(_shown(one.arg) for one in event.missing_arguments)}"
         case "BadValue":
@@ -183,23 +182,25 @@ def _shown(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else "/".join(argument.lowered.name_or_flags)
 
 
-def _flags(kind: type, prefix: str = "--") -> Iterator[str]:
-    """The flags of a dataclass, those of the dataclasses in it too, as tyro names them."""
+def flags_of(kind: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
+    """The flags of a dataclass, those of the dataclasses in it too, as tyro names them, and the type of each."""
     hints = get_type_hints(kind, include_extras=True)
     for one in fields(kind):
-        (of, *about), name = get_args(hints[one.name]) or [hints[one.name]], one.name
-        if tyro.conf.Suppress in about:
+        hint, name = hints[one.name], one.name
+        of, *about = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+        if tyro.conf.Suppress in about or tyro.conf.Positional in about:
             continue
         for argument in about:
-            yield from getattr(argument, "aliases", None) or ()
+            for alias in getattr(argument, "aliases", None) or ():
+                yield alias, of
             if (named := getattr(argument, "name", None)) is not None:
                 name = named
         flag = f"{prefix}{name}".replace("_", "-")
         tables = [bare for choice in (of, *get_args(of)) if is_dataclass(bare := (get_args(choice) or [choice])[0])]
         for table in tables:  # several, where it is of one kind or another
-            yield from _flags(table, f"{flag}." if name else prefix)  # type: ignore[arg-type]
+            yield from flags_of(table, f"{flag}." if name else prefix)  # type: ignore[arg-type]
         if not tables:
-            yield flag
+            yield flag, of
 
 
 def _similar(word: str, names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from fastcifar.commands.command import GROUPS, Command, command, require_place
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of, write_whole
+from fastcifar.recipe.tables import optional
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.report.console import Console
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fastcifar.records.leaderboard import Entry
 
 GROUPS["leaderboard"] = "Check, rank and publish records."
-Records = Annotated[tuple[Path, ...], Positional, arg(metavar="FILE|DIR")]
+Records = Annotated[tuple[Path, ...], Positional, optional("FILE|DIR")]
 DEFAULT_PLACES = (Path("benchmarks/results"), Path("runs"))
 
 
@@ -26,11 +27,11 @@ class Show(Command):
 
     files: Records = ()
     """Records, or folders of them; by default benchmarks/results and runs, of this folder."""
-    target: float | None = None
+    target: Annotated[float | None, optional("X")] = None
     """Only records to this accuracy (0 to 1)."""
-    hardware: str | None = None
+    hardware: Annotated[str | None, optional("TEXT")] = None
     """Only hardware whose name has this in it."""
-    protocol: ProtocolName | None = None
+    protocol: Annotated[ProtocolName | None, optional("first-crossing|fixed-budget")] = None
     """Only this protocol."""
 
     def run(self, console: Console) -> None:
@@ -51,7 +52,7 @@ class Page(Command):
     """Folder of index.html."""
     files: Records = ()
     """Records, or folders of them; by default benchmarks/results and runs, of this folder."""
-    markdown: Annotated[Path | None, arg(metavar="FILE.md")] = None
+    markdown: Annotated[Path | None, optional("FILE.md")] = None
     """Write the tables as Markdown too."""
 
     def run(self, console: Console) -> None:

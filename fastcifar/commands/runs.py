@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 from fastcifar.commands.command import Command, DataFolder, Device, TrustCode, command, require_place
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution, resolve
+from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
 from fastcifar.runs.paused import read_json
 
@@ -19,7 +20,7 @@ class Report(Command):
     """Write what a finished run came to as one HTML page and its pictures."""
 
     path: Run
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: Annotated[Path | None, optional("DIR")] = None
     """Folder of index.html and the pictures; default RUN/report."""
     data: DataFolder = None
     trust_code: TrustCode = False
@@ -62,7 +63,7 @@ class Eval(Command):
     tta: Literal["recipe", "none", "flip", "flip+shift", "flip+shift-quarter"] = "recipe"
     """Mean answer over the mirrored image too, and over images shifted by a pixel (6 views, as airbench has them), of
     all or of the least certain quarter; recipe: as the run was tested."""
-    images: Annotated[Path | None, arg(metavar="DIR")] = None
+    images: Annotated[Path | None, optional("DIR")] = None
     """Test on the images in this folder, in sub-folders named as the classes, instead of the run's test set."""
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -5,12 +5,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import arg
-
 from fastcifar.commands.command import AUTO, Trains, TrustCode, command
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of, require_no_link
 from fastcifar.recipe.files import load_recipe
+from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
 
 
@@ -20,9 +19,9 @@ class Train(Trains):
 
     find_lr: bool = False
     """Find LRMIN and LRMAX by a range test first, and train with them (see `fastcifar find-lr`)."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: Annotated[Path | None, optional("DIR")] = None
     """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
-    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    resume: Annotated[Path | None, optional("RUN")] = None
     """Go on with the interrupted run in this folder, from its last checkpoint; recipe and execution are the run's."""
     trust_code: TrustCode = False
     report: bool = True
@@ -105,7 +104,7 @@ class Train(Trains):
 class FindLr(Trains):
     """Find the learning rate of a recipe by a range test: LRMIN, LRMAX, the picture and the values."""
 
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: Annotated[Path | None, optional("DIR")] = None
     """Folder of the picture and the values; default runs/<utc time>-<recipe>-find-lr-seed<seed>."""
 
     def run(self, console: Console) -> None:

@@ -20,6 +20,7 @@ from fastcifar.recipe.tables import (
     AnyOptimizer,
     Augmentation,
     Average,
+    Count,
     Evaluation,
     Fraction,
     Model,
@@ -34,6 +35,7 @@ from fastcifar.recipe.tables import (
     Sha256,
     Speednet,
     kind_of,
+    optional,
 )
 
 __all__ = [
@@ -76,9 +78,9 @@ class Recipe:
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Images a step."""
-    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=1000)] = ()
+    batch_sizes: Annotated[tuple[Count, ...], Field(max_length=1000), optional()] = ()
     """Images a step by epoch, the last one for all that follow; none: batch_size throughout."""
-    image_sizes: Annotated[tuple[Annotated[int, Field(ge=8, le=32)], ...], Field(max_length=1000)] = ()
+    image_sizes: Annotated[tuple[Annotated[int, Field(ge=8, le=32)], ...], Field(max_length=1000), optional()] = ()
     """Side in pixels of the images trained on by epoch, the last one for all that follow; none: 32 throughout."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides the initial weights and every epoch's plan."""
@@ -96,11 +98,11 @@ class Recipe:
     """cifar10, cifar100, synthetic (made-up images), or a folder with train/ and test/ of a sub-folder a class."""
     dataset_sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
     """Of the images and labels; filled in when they are read, and they must have it where it is there already."""
-    limit_train: Annotated[int, Field(ge=1)] | None = None
+    limit_train: Annotated[Count | None, optional("N")] = None
     """Train on the first N training images only."""
-    limit_test: Annotated[int, Field(ge=1)] | None = None
+    limit_test: Annotated[Count | None, optional("N")] = None
     """Test on the first N test images only."""
-    validation: Annotated[int, Field(ge=1)] | None = None
+    validation: Annotated[Count | None, optional("N")] = None
     """Leave the last N training images out and test on them in place of the test images, as a search should."""
     model: tyro.conf.AvoidSubcommands[Model] = field(default_factory=Resnet)
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=1024)]
 Depth = Annotated[int, Field(ge=1, le=8)]
@@ -23,6 +24,17 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 # Unknown keys are refused, and a string is not taken for a number.
 STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+def optional(metavar: str | None = None, **about: Any) -> Any:
+    """tyro's `arg` of a flag that may be left out, its value called `metavar`; without a default the help says none."""
+
+    def default(label: str) -> str:
+        return "" if label in ("", "None") else f"(default: {label})"
+
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=default, **about)
+
+
 _MODEL = tyro.conf.arg(aliases=["--model"])
 _OPTIMIZER = tyro.conf.arg(aliases=["--optimizer"])
 
@@ -63,7 +75,7 @@ class Speednet:
     """Share of a batch in the running statistics of the batch normalisation, torch's `momentum`."""
     norm_eps: Positive = 1e-12
     """Added to the variance in the batch normalisation."""
-    head_scale: Positive | None = None
+    head_scale: Annotated[Positive | None, optional("X")] = None
     """The logits are the last layer's sums times this; by default one over its number of inputs."""
     whiten_eps: Positive = 5e-4
     """Added to the eigenvalues of the patches' covariance."""
@@ -227,7 +239,7 @@ class Augmentation:
     """Largest share by which its distance from the mean colour is then stretched or shrunk; uniform, 0 is none."""
     cutout: Annotated[int, Field(ge=0, le=32)] = 8
     """Side in pixels of the square set to the mean colour, wholly inside the image; 0 is none."""
-    own: OwnName | None = None
+    own: Annotated[OwnName | None, optional("FILE.py:NAME")] = None
     """A transform of one's own that comes after these: FILE.py:NAME, called with a batch and a generator."""
     own_sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
     """Of that file; filled in when it is read, and the file must have it where it is there already."""
@@ -290,5 +302,5 @@ class Evaluation:
     """Mean answer over the mirrored image too; and over shifted ones (6 views), of all or of the least certain 25 %."""
     weights: Literal["average", "network"] = "average"
     """What is tested and kept: the average of the weights where there is one, or the network as it is."""
-    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=1000)] = ()
+    epochs: Annotated[tuple[Count, ...], Field(max_length=1000), optional()] = ()
     """After which epochs, counted from 1, and in any case after the last; none: after every one."""

@@ -18,8 +18,12 @@ def other_cores(record: Record) -> float | None:
 
 def beside(record: Record) -> str:
     """In words, that other programs ran beside the runs; empty where they did not, or where that is not known."""
-    cores = other_cores(record) or 0.0
-    return f"beside other work ({cores:.1f} cores)" if cores >= BUSY_CORES else ""
+    return busy(other_cores(record))
+
+
+def busy(cores: float | None) -> str:
+    """In words, that other programs kept so many cores busy; empty where they were next to none, or nobody knows."""
+    return f"beside other work ({cores:.1f} cores)" if cores is not None and cores >= BUSY_CORES else ""
 
 
 def unclean(environment: Environment) -> str:

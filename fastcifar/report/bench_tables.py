@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fastcifar.bench.profile import MATMUL, Kernel, Profile
 from fastcifar.bench.throughput import Measurement
+from fastcifar.records.quiet import busy
 from fastcifar.report.console import Console
 from fastcifar.report.tables import table
 
@@ -59,7 +60,7 @@ def _remarks(one: Measurement) -> str:
         said.append(f"first step {one.details['first_step_seconds']:.0f} s")
     if one.details.get("auto"):
         said.append("<- auto")
-    return ", ".join(said)
+    return ", ".join([*said, *filter(None, [busy(one.other_cores)])])
 
 
 def print_profile(console: Console, found: Profile) -> None:

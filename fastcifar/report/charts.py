@@ -14,7 +14,18 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from fastcifar.bench.throughput import Measurement
 from fastcifar.files import write_whole
 from fastcifar.report.bench_tables import TITLES
-from fastcifar.report.drawing import PUBLISHED, QUIET, SERIES, TEXT, as_svg, in_style, line, new_figure
+from fastcifar.report.drawing import (
+    PUBLISHED,
+    QUIET,
+    SERIES,
+    TEXT,
+    WIDTH,
+    Values,
+    as_svg,
+    in_style,
+    line,
+    new_figure,
+)
 from fastcifar.report.text import four_digits, percent
 from fastcifar.training.lr_finder import LrRange
 
@@ -23,19 +34,18 @@ MANY = 12  # curves from which on marks would blacken a chart, but for each curv
 
 
 @in_style
-def compared(
-    letters: Sequence[str], places: Sequence[Sequence[float]], values: Sequence[Sequence[float]], x: str, y: str
-) -> Figure:
+def compared(names: Sequence[str], places: Sequence[Values], values: Sequence[Values], x: str, y: str) -> Figure:
     """A line for each run; colour, dashes and marks change from one to the next. `x` and `y` name the axes."""
-    figure, axis = new_figure(2.6)
-    for k, (letter, along, up) in enumerate(zip(letters, places, values, strict=True)):
+    columns = max(1, min(len(names), int(WIDTH / (0.5 + 0.058 * max(map(len, names))))))  # inches: a line, a letter
+    figure, axis = new_figure(2.3 + 0.15 * math.ceil(len(names) / columns))
+    for k, (name, along, up) in enumerate(zip(names, places, values, strict=True)):
         colour, dashes = SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]
-        line(axis, along, up, colour, label=letter, linestyle=dashes, marker=MARKERS[k % len(MARKERS)])
+        line(axis, along, up, colour, label=name, linestyle=dashes, marker=MARKERS[k % len(MARKERS)])
     axis.set(xlabel=x, ylabel=y)
     axis.xaxis.set_major_formatter("{x:,g}")
     if y == "images/s":
         axis.yaxis.set_major_formatter("{x:,g}")
-    figure.legend(loc="outside upper center", ncols=min(len(letters), 7))
+    figure.legend(loc="outside upper center", ncols=columns)
     return figure
 
 

@@ -5,25 +5,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from string import ascii_uppercase
+from typing import TypeAlias
 
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of
 from fastcifar.report import charts
-from fastcifar.report.drawing import Picture
+from fastcifar.report.drawing import Picture, Values
 from fastcifar.report.pages import render, write_page
 from fastcifar.report.text import flat
 from fastcifar.runs.saved import Finished, read_log, read_run
+from fastcifar.runs.steps import Steps, read_steps
 from fastcifar.training.log import EpochLog
+
+MOST = 26  # runs on a page
+Points: TypeAlias = tuple[Values, Values]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A run and the letter it has on the page."""
+    """A run and the name it has on the page."""
 
-    letter: str
+    name: str
     saved: Finished
     log: list[EpochLog]
+    steps: Steps | None
+
+    def points(self, value: Callable[[EpochLog], float | None], by: str = "epoch") -> Points:
+        """Where the epochs are that have this value, in epochs or seconds of training, and the values."""
+        spent = accumulate(epoch.train_seconds for epoch in self.log)
+        found = [(at, epoch.epoch, value(epoch)) for at, epoch in zip(spent, self.log, strict=True)]
+        points = [(at if by == "seconds" else number, one) for at, number, one in found if one is not None]
+        return [place for place, _ in points], [one for _, one in points]
 
     @property
     def rate(self) -> float:
@@ -37,10 +49,13 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     Raises `InputError`, one line, where a run is not finished, there are too few or too many, or a file cannot be
     written.
     """
-    if not 2 <= len(runs) <= len(ascii_uppercase):
-        raise InputError(f"compare: {len(runs)} runs; between 2 and {len(ascii_uppercase)} can be compared")
-    opened = zip(ascii_uppercase, map(read_run, runs), strict=False)
-    compared = [Compared(letter, saved, read_log(saved)) for letter, saved in opened]
+    if not 2 <= len(runs) <= MOST:
+        raise InputError(f"compare: {len(runs)} runs; between 2 and {MOST} can be compared")
+    opened = [read_run(run) for run in runs]
+    compared = []
+    for name, saved in zip(_names(opened), opened, strict=True):
+        log = read_log(saved)
+        compared.append(Compared(name, saved, log, read_steps(saved.path, len(log))))
     require_folder_of(out)
     pictures = _pictures(compared)
     styles, differences = ("base.css", "run.css"), _differences(compared)
@@ -48,35 +63,44 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     return write_page(out, page, {one.name: one.png() for one in pictures})
 
 
-def _pictures(compared: Sequence[Compared]) -> list[Picture]:
-    letters = [one.letter for one in compared]
+def _names(runs: Sequence[Finished]) -> list[str]:
+    """Of each run its recipe and its seed; where that is not enough, its folder; where nothing is, a number too."""
+    names = [f"{one.name}, seed {one.recipe.seed}" for one in runs]
+    names = [one.path.resolve().name if names.count(name) > 1 else name for name, one in zip(names, runs, strict=True)]
+    return [f"{name} ({names[:k].count(name) + 1})" if names.count(name) > 1 else name for k, name in enumerate(names)]
 
-    def picture(
-        name: str, what: str, unit: str, value: Callable[[EpochLog], float | None], *, timed: bool = False
-    ) -> Picture:
-        places: list[list[float]] = []
-        values: list[list[float]] = []
-        for one in compared:
-            spent = accumulate(epoch.train_seconds for epoch in one.log)
-            points = [(at if timed else epoch.epoch, value(epoch)) for at, epoch in zip(spent, one.log, strict=True)]
-            places.append([at for at, found in points if found is not None])
-            values.append([found for _, found in points if found is not None])
-        figure = charts.compared(letters, places, values, "training, s" if timed else "epoch", unit)
-        by = "seconds of training" if timed else "epoch"
-        alt = f"Line chart of the {what} by {by}, a line for each of the runs {', '.join(letters)}."
+
+def _pictures(compared: Sequence[Compared]) -> list[Picture]:
+    names = [one.name for one in compared]
+
+    def picture(name: str, what: str, unit: str, points: Callable[[Compared], Points], by: str = "epoch") -> Picture:
+        places, values = zip(*map(points, compared), strict=True)
+        figure = charts.compared(names, places, values, "training, s" if by == "seconds" else "epoch", unit)
+        by = "seconds of training" if by == "seconds" else by
+        alt = f"Line chart of the {what} by {by}, a line for each of the runs {'; '.join(names)}."
         return Picture(name, figure, alt, f"{what.capitalize()} by {by}.")
 
-    def accuracy(one: EpochLog) -> float | None:
-        return None if one.test_accuracy is None else 100 * one.test_accuracy
+    def tested(one: Compared, by: str = "epoch") -> Points:
+        return one.points(lambda epoch: None if epoch.test_accuracy is None else 100 * epoch.test_accuracy, by)
 
-    tested = "test accuracy, %"
+    def rates(one: Compared) -> Points:
+        if one.steps:
+            return one.steps.ends, one.steps.learning_rates
+        return one.points(lambda epoch: epoch.learning_rate)
+
+    accuracy, timed = ("test accuracy", "test accuracy, %"), "seconds"
     return [
-        picture("test-accuracy", "test accuracy", tested, accuracy),
-        picture("test-accuracy-by-seconds", "test accuracy", tested, accuracy, timed=True),
-        picture("test-loss", "test loss", "test cross-entropy", lambda one: one.test_loss),
-        picture("train-loss", "training loss", "training loss", lambda one: one.train_loss),
-        picture("learning-rate", "learning rate", "learning rate", lambda one: one.learning_rate),
-        picture("throughput", "images trained on a second", "images/s", lambda one: one.images_per_second),
+        picture("test-accuracy", *accuracy, tested),
+        picture("test-accuracy-by-seconds", *accuracy, lambda one: tested(one, timed), timed),
+        picture("test-loss", "test loss", "test cross-entropy", lambda one: one.points(lambda epoch: epoch.test_loss)),
+        picture("train-loss", "training loss", "training loss", lambda one: one.points(lambda epoch: epoch.train_loss)),
+        picture("learning-rate", "learning rate", "learning rate", rates),
+        picture(
+            "throughput",
+            "images trained on a second",
+            "images/s",
+            lambda one: one.points(lambda epoch: epoch.images_per_second),
+        ),
     ]
 
 

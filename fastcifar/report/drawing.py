@@ -8,7 +8,7 @@ the SVG each is a custom property of the page's CSS, which has one for light and
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
 import matplotlib.style
@@ -17,6 +17,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+Values: TypeAlias = Sequence[float] | NDArray[np.float64]
 
 WIDTH, DPI = 3.5, 300
 MOST = 4 * round(WIDTH * DPI)  # points of a line; an axis is narrower than its picture
@@ -94,9 +97,7 @@ def new_figure(height: float, width: float = WIDTH, **layout: Any) -> tuple[Figu
     return figure, figure.subplots(**layout)
 
 
-def line(
-    axis: Axes, places: Sequence[float], values: Sequence[float], colour: str, *, marker: str = "o", **style: Any
-) -> None:
+def line(axis: Axes, places: Values, values: Values, colour: str, *, marker: str = "o", **style: Any) -> None:
     """A line of one value an epoch, with marks where they are few enough not to hide it; `style` as for `Axes.plot`.
 
     Of more than `MOST` values only those are drawn that can be seen.
@@ -106,7 +107,7 @@ def line(
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _seen(places: Sequence[float], values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+def _seen(places: Values, values: Values) -> tuple[Values, Values]:
     """Of more than `MOST` values, in each of as many stretches as a quarter of that, the ends, the least and the most.
 
     A stretch is narrower than a pixel, and drawn whole it is a stroke from the least to the most, slowly.

@@ -1,5 +1,6 @@
 """The pictures of a run's network and of its images, each with what it shows in words (`fastcifar.report.drawing`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -11,62 +12,71 @@ from numpy.typing import NDArray
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader
 from fastcifar.data.plan import EpochPlan, draw_plan
-from fastcifar.recipe import Recipe
+from fastcifar.recipe import Augmentation, Recipe
 from fastcifar.report.drawing import GROUND, QUIET, SERIES, TEXT, Picture, in_style, new_figure
 from fastcifar.report.text import certainty, percent
 from fastcifar.runs.predictions import Tested, accuracy_by_class, wilson
 
-PLANS = 8
+IMAGES, PLANS = 3, 6
 MISTAKES = 5  # a row
 
 
 @dataclass(frozen=True)
 class Transformed:
-    """A training image and what plans make of it (1 + PLANS, 32, 32, 3) uint8, its class, and those plans."""
+    """Training images and what plans make of each, (images, 1 + PLANS, 32, 32, 3) uint8, their classes, their plans."""
 
     images_nhwc: NDArray[np.uint8]
-    name: str
-    plans: EpochPlan
+    names: list[str]
+    plans: list[EpochPlan]
+
+    def told(self, image: int, plan: int, augmentation: Augmentation) -> list[str]:
+        """What plan `plan`, from 0, does with image `image`."""
+        of = self.plans[image]
+        done = [f"crop {of.crop[plan, 0]}, {of.crop[plan, 1]}"] if augmentation.pad else []
+        done += ["mirrored"] if of.flip[plan] else []
+        return done or ["as it is"]
 
 
 def transformed(recipe: Recipe, dataset: Dataset) -> Transformed:
-    """The first image a run of `recipe` trains on, and what the plans of its first epochs make of it."""
-    augmentation, parts, first = recipe.augmentation, [], 0
-    for epoch in range(PLANS):
-        plan = draw_plan(len(dataset.train_images), augmentation, seed=recipe.seed, epoch=epoch)
-        first = int(plan.indices[0]) if epoch == 0 else first
-        place = int(np.flatnonzero(plan.indices == first)[0])
-        parts.append(plan[place : place + 1])
-    drawn = {of.name: np.concatenate([getattr(part, of.name) for part in parts]) for of in fields(EpochPlan)} | {
-        "indices": np.zeros(PLANS, np.int64)
-    }
-    plans = EpochPlan(**drawn)
-    image, label = dataset.train_images[first : first + 1], dataset.train_labels[first : first + 1]
-    alone = replace(dataset, train_images=image, train_labels=label)
+    """The first images a run of `recipe` trains on, and what the plans of its first epochs make of them."""
+    augmentation, total = recipe.augmentation, len(dataset.train_images)
+    drawn = [draw_plan(total, augmentation, seed=recipe.seed, epoch=epoch) for epoch in range(PLANS)]
+    chosen = drawn[0].indices[:IMAGES]
+    parts = []
+    for index in chosen:
+        places = [int(np.flatnonzero(plan.indices == index)[0]) for plan in drawn]
+        parts.append(_joined([plan[place : place + 1] for plan, place in zip(drawn, places, strict=True)]))
+    plans = replace(_joined(parts), indices=np.repeat(np.arange(len(chosen)), PLANS))
+    alone = replace(dataset, train_images=dataset.train_images[chosen], train_labels=dataset.train_labels[chosen])
     # Every loader gives these pixels; this one, uncompiled, starts at once and needs nothing installed.
-    loader = FusedLoader(alone, augmentation, batch_size=PLANS, device=torch.device("cpu"), compiled=False)
+    loader = FusedLoader(alone, augmentation, batch_size=len(plans), device=torch.device("cpu"), compiled=False)
     normalised, _ = next(iter(loader.batches(plans)))
     pixels = normalised.permute(0, 2, 3, 1).numpy() * np.array(dataset.std) + np.array(dataset.mean)
-    shown = np.concatenate((image, pixels.round().clip(0, 255).astype(np.uint8)))
-    return Transformed(shown, dataset.classes[int(label[0])], plans)
+    made = pixels.round().clip(0, 255).astype(np.uint8).reshape(len(chosen), PLANS, 32, 32, 3)
+    shown = np.concatenate((alone.train_images[:, None], made), axis=1)
+    return Transformed(shown, [dataset.classes[int(label)] for label in alone.train_labels], parts)
+
+
+def _joined(parts: Sequence[EpochPlan]) -> EpochPlan:
+    return EpochPlan(**{of.name: np.concatenate([getattr(one, of.name) for one in parts]) for of in fields(EpochPlan)})
 
 
 @in_style
 def transforms(recipe: Recipe, seen: Transformed) -> Picture:
-    """What was made of one image, with what was done to each written below it."""
-    figure, axis = new_figure(4.2)
-    captions = ["original"]
-    for k in range(PLANS):
-        done = [f"crop {seen.plans.crop[k, 0]}, {seen.plans.crop[k, 1]}"] if recipe.augmentation.pad else []
-        done += ["mirrored"] if seen.plans.flip[k] else []
-        captions.append(f"epoch {k + 1}\n{'; '.join(done) or 'as it is'}")
-    for caption, (x, y) in zip(captions, _tiles(axis, seen.images_nhwc, 3, 3, pitch=(35, 42)), strict=True):
-        axis.text(x + 16, y + 33, caption, fontsize=7, ha="center", va="top", linespacing=1.15)
+    """Of each image a row: as it is, and what was made of it, with what was done written below."""
+    rows, columns = seen.images_nhwc.shape[:2]
+    figure, axis = new_figure(0.68 * rows + 0.1)
+    corners = _tiles(axis, seen.images_nhwc.reshape(-1, 32, 32, 3), columns, rows, pitch=(35, 48))
+    for number, (x, y) in enumerate(corners):
+        row, column = divmod(number, columns)
+        said = [f"epoch {column}", *seen.told(row, column - 1, recipe.augmentation)] if column else [seen.names[row]]
+        axis.text(x + 16, y + 33, "\n".join(said), fontsize=5, ha="center", va="top", linespacing=1.1)
     return Picture(
         "transforms",
         figure,
-        f"Grid of nine images: a training image of class {seen.name}, and what the plans of {PLANS} epochs make of it.",
-        "The first image of the run as it is, and as the plans of its epochs transform it.",
+        f"Grid of images: in each row a training image, of class {', '.join(seen.names)}, and what the plans of "
+        f"{PLANS} epochs make of it. The table has what they do in words.",
+        f"The first {rows} images of the run as they are, and as the plans of its epochs transform them.",
     )
 
 

@@ -1,5 +1,6 @@
 """A finished run as one HTML file that loads nothing, and its pictures as PNG files beside it. No script runs in it."""
 
+import shlex
 import statistics
 from dataclasses import asdict
 from itertools import accumulate
@@ -16,12 +17,13 @@ from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of, require_no_link
 from fastcifar.own import NetworkFactory
-from fastcifar.report.figures import curves
+from fastcifar.report.figures import curves, seconds
 from fastcifar.report.pages import render, write_page
 from fastcifar.report.run_figures import answers, transformed, transforms
 from fastcifar.report.text import percent
 from fastcifar.runs.predictions import Tested, accuracy_by_class, precision_by_class, tested, wilson
-from fastcifar.runs.saved import open_run, read_log
+from fastcifar.runs.saved import Finished, open_run, read_log
+from fastcifar.runs.steps import read_steps
 
 
 def write_report(
@@ -54,7 +56,10 @@ def write_report(
     found = tested(saved, dataset) if found is None else found
     images = np.array([len(dataset.test_labels)])
     seen = transformed(recipe, dataset)
-    drawn = curves(recipe, log) | answers(found, dataset) | {"transforms": transforms(recipe, seen)}
+    drawn = curves(recipe, log, read_steps(saved.path, len(log))) | answers(found, dataset)
+    drawn["transforms"] = transforms(recipe, seen)
+    if spent := seconds(saved.run["result"]):
+        drawn[spent.name] = spent
     low, high = wilson(np.array([round(saved.final_accuracy * images[0])]), images)
     so_far = accumulate(one.train_seconds for one in log)
     tested_at = ((one.epoch, spent, one.test_accuracy) for one, spent in zip(log, so_far, strict=True))
@@ -79,12 +84,21 @@ def write_report(
         epoch_seconds=statistics.median(one.train_seconds for one in log),
         tested=found,
         classes=_by_class(found),
-        plans=seen.plans,
+        seen=seen,
+        again=_again(saved),
         pictures=drawn,
         sources=saved.sources(),
         **_layers(saved.model),
     )
     return write_page(folder, page, {name: one.png() for name, one in drawn.items()})
+
+
+def _again(saved: Finished) -> str:
+    """The command line that trains the same again, in the run's folder."""
+    execution = saved.run["execution"]
+    parts = [part for part in ("device", "loader", "precision", "compile") if part in execution]
+    flags = (word for part in parts for word in (f"--{part}", str(execution[part])))
+    return shlex.join(["fastcifar", "train", "--recipe", f"{saved.name}.toml", *flags])
 
 
 def _by_class(found: Tested) -> list[tuple[str, ...]]:

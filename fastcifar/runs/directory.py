@@ -1,4 +1,4 @@
-"""The folder a run leaves: run.json, the recipe as a TOML file, code of one's own, events.jsonl, model.safetensors."""
+"""The folder a run leaves: run.json, its recipe as TOML, code of one's own, events.jsonl, steps.csv, the weights."""
 
 import contextlib
 import json
@@ -22,6 +22,7 @@ from fastcifar.own import OwnCode
 from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import to_toml
 from fastcifar.runs.paused import CHECKPOINTS, Asked, Paused
+from fastcifar.runs.steps import STEPS, steps_of_epochs
 from fastcifar.training import checkpoint
 from fastcifar.training.checkpoint import Spent
 from fastcifar.training.log import EpochLog, Observer, Result
@@ -31,10 +32,11 @@ _TAKEN = "--out {}: exists and is not empty; name another folder"
 
 
 class RunDirectory(Observer):
-    """Writes a run down as it goes; every file is written beside and renamed, so none is ever half there.
+    """Writes a run down as it goes; every file but steps.csv is written beside and renamed, so none is ever half there.
 
     run.json: recipe, execution, dataset, environment, what was asked for, earlier sessions, status ("starting",
     "running", "finished", "interrupted", "failed") and, once finished, the result. events.jsonl: one `EpochLog` a line.
+    steps.csv: the learning rate and the loss of each step, an epoch at a time, before that epoch is in events.jsonl.
     model.safetensors: the final weights. Files of one's own that the recipe names lie beside them, as they were.
 
     Making one claims the folder, against other processes too, for as long as it is open as a context manager, which
@@ -154,6 +156,13 @@ class RunDirectory(Observer):
             write_whole(self.path / "events.jsonl", self._events.encode())
         else:
             (self.path / "events.jsonl").unlink(missing_ok=True)  # of epochs that are trained again
+        write_whole(self.path / STEPS, steps_of_epochs(self.path, len(log)))
+
+    def epoch_steps(self, epoch: int, learning_rates: Sequence[float], losses: Sequence[float]) -> None:
+        """Add the epoch to steps.csv, which `start` made."""
+        rows = enumerate(zip(learning_rates, losses, strict=True), 1)
+        with (self.path / STEPS).open("a") as file:
+            file.writelines(f"{epoch},{step},{rate:.9g},{loss:.9g}\n" for step, (rate, loss) in rows)
 
     def epoch(self, log: EpochLog) -> None:
         """Add the epoch to events.jsonl."""

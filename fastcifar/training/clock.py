@@ -45,4 +45,16 @@ def _others() -> float:
     kinds = [one for one in cores[0]._fields if one not in ("idle", "iowait", "guest", "guest_nice")]
     busy = sum(getattr(cores[core], kind) for core in here for kind in kinds)
     own = os.times()
-    return float(busy - own.user - own.system - own.children_user - own.children_system)
+    return float(busy - own.user - own.system - own.children_user - own.children_system - _living_children())
+
+
+def _living_children() -> float:
+    """CPU seconds of processes that this one has started, whose time it is not told before they end: a loader's."""
+    total = 0.0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            spent = child.cpu_times()
+        except psutil.Error:  # it has ended meanwhile
+            continue
+        total += spent.user + spent.system
+    return total

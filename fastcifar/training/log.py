@@ -1,5 +1,6 @@
 """What a run says of itself: a line an epoch, and its result."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -53,6 +54,12 @@ class Observer:
 
     def testing(self) -> None:
         """Some of the test images have been asked of the device."""
+
+    def epoch_steps(self, epoch: int, learning_rates: Sequence[float], losses: Sequence[float]) -> None:
+        """Of every step of epoch `epoch` (from 1) the learning rate, of the first group of parameters, and the loss.
+
+        It is told before `epoch`, of an epoch that was resumed in its middle with the steps before.
+        """
 
     def epoch(self, log: EpochLog) -> None:
         """An epoch is over."""

@@ -225,17 +225,19 @@ class Trainer:
             step = int(bad[0])
             raise RunError(diverged("loss", state.losses[step].item(), epoch, step + 1, rate_of(done + step)))
         self.lap()
-        rate = rate_of(done + steps - 1)
-
         tested = self.recipe.tested_after(epoch)
         test = self._evaluate(observers) if tested else None
         eval_seconds = self._clock.seconds() if tested else 0.0
         self._clock = None
         if test and not math.isfinite(test.loss):
-            raise RunError(diverged("test loss", test.loss, epoch, state.step, rate))
+            raise RunError(diverged("test loss", test.loss, epoch, steps, rate_of(done + steps - 1)))
         losses = state.losses[:steps]
         weights = torch.full_like(losses, batch_size)
         weights[-1] = len(plan) - batch_size * (steps - 1)
+        full_rate = state.optimizers[0].param_groups[0]["initial_lr"]
+        rates = [full_rate * rate_of(done + step) for step in range(steps)]
+        for observer in observers:
+            observer.epoch_steps(epoch, rates, losses.tolist())
         log = EpochLog(
             epoch=epoch,
             train_seconds=state.seconds,
@@ -244,7 +246,7 @@ class Trainer:
             train_accuracy=state.correct.item() / len(plan),
             test_loss=test.loss if test else None,
             test_accuracy=test.accuracy if test else None,
-            learning_rate=rate * state.optimizers[0].param_groups[0]["initial_lr"],
+            learning_rate=rates[-1],
             images_per_second=len(plan) / state.seconds,
             other_cores=state.other_seconds / state.seconds,
         )

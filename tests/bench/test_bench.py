@@ -26,7 +26,8 @@ def test_candidates_are_taken_in_turn_after_a_warm_up() -> None:
     candidates = [Candidate(name, lambda name=name: work(name), CPU) for name in "ab"]  # type: ignore[misc]
     rates = in_turn(candidates, 3, lambda line: None)
     assert calls == ["a", "b"] * 4
-    assert [len(values) for values in rates.values()] == [3, 3]
+    assert [len(blocks.values) for blocks in rates.values()] == [3, 3]
+    assert all(blocks.other_cores >= 0 for blocks in rates.values())
 
 
 def test_median_quartiles_and_ratio() -> None:

@@ -197,6 +197,7 @@ NAMES += [
     "train",
     "test",
     "events.jsonl",
+    "steps.csv",
     "checkpoints/session.json",
     "x.record.json",
 ]

@@ -56,6 +56,25 @@ def test_pictures_results_and_differences(page_file: Path) -> None:
     assert re.findall(r'(?:src|href)="(?!data:|#)', text) == []
 
 
+def names(page: Path) -> list[str]:
+    table = re.search(r'<table id="results">.*?<tbody>(.*?)</table>', page.read_text(), re.DOTALL)
+    assert table is not None
+    return re.findall(r'<th scope="row">(.*?)</th>', table[1])
+
+
+def test_runs_have_names(run: Path, other: Path, page_file: Path, tmp_path: Path) -> None:
+    assert names(page_file) == [run.name, other.name]  # one recipe, one seed
+    third = shutil.copytree(run, tmp_path / "third", ignore=shutil.ignore_patterns("report", "model.safetensors"))
+    said = json.loads((third / "run.json").read_text())
+    said["recipe"]["seed"] = 7
+    (third / "run.json").write_text(json.dumps(said))
+    assert names(write_comparison([run, third, run], tmp_path / "page")) == [
+        f"{run.name} (1)",
+        "tiny, seed 7",
+        f"{run.name} (2)",
+    ]
+
+
 def test_one_run_twice_differs_in_nothing(run: Path, tmp_path: Path) -> None:
     assert "are the same in all of them" in write_comparison([run, run], tmp_path / "page").read_text()
 

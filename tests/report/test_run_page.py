@@ -23,7 +23,7 @@ from fastcifar.errors import InputError
 from fastcifar.recipe import Augmentation, Recipe
 from fastcifar.report import figures
 from fastcifar.report.drawing import WIDTH
-from fastcifar.report.run_figures import PLANS, answers, transformed
+from fastcifar.report.run_figures import IMAGES, PLANS, answers, transformed
 from fastcifar.report.run_page import write_report
 from fastcifar.report.text import certainty, percent
 from fastcifar.runs import predictions
@@ -35,6 +35,7 @@ PICTURES = (
     "accuracy",
     "learning-rate",
     "throughput",
+    "time",
     "confusion",
     "classes",
     "calibration",
@@ -86,7 +87,7 @@ def test_every_picture_is_a_file_and_in_the_page(page_file: Path) -> None:
         _, _, width, height = map(float, svg.attrib["viewBox"].split())
         assert file.width / file.height == pytest.approx(width / height, rel=0.01)
         images = [image.attrib["href"] for image in svg.iter("image")]
-        assert len(images) == {"mistakes": 25, "transforms": 9}.get(name, 0)
+        assert len(images) == {"mistakes": 25, "transforms": IMAGES * (1 + PLANS)}.get(name, 0)
         for image in images:
             kind, _, data = image.partition(",")
             assert kind == "data:image/png;base64"
@@ -126,7 +127,7 @@ def test_every_part_is_there(page_file: Path, run: Path) -> None:
     assert "tiny, seed 0" in text
     assert len(rows(text, "by-class")) == 10 + 1
     assert len(rows(text, "wrong")) == 25
-    assert len(rows(text, "plans")) == PLANS
+    assert len(rows(text, "plans")) == IMAGES * PLANS
     assert len(rows(text, "log")) == 2
     said = json.loads((run / "run.json").read_text())
     assert percent(said["result"]["final_accuracy"]) in text
@@ -177,15 +178,17 @@ def test_the_layers_add_up(page_file: Path, run: Path) -> None:
 def test_the_transforms_are_those_of_training(small: Dataset, augmentation: Augmentation) -> None:
     recipe = Recipe(seed=3, augmentation=augmentation)
     seen = transformed(recipe, small)
-    first = draw_plan(300, augmentation, seed=3, epoch=0).indices[0]
-    assert seen.images_nhwc.shape == (1 + PLANS, 32, 32, 3)
-    assert (seen.images_nhwc[0] == small.train_images[first]).all()
+    first = draw_plan(300, augmentation, seed=3, epoch=0).indices[:IMAGES]
+    assert seen.images_nhwc.shape == (IMAGES, 1 + PLANS, 32, 32, 3)
+    assert (seen.images_nhwc[:, 0] == small.train_images[first]).all()
+    assert seen.names == [small.classes[label] for label in small.train_labels[first]]
     for epoch in range(PLANS):
         plan = draw_plan(300, augmentation, seed=3, epoch=epoch)
-        place = int(np.flatnonzero(plan.indices == first)[0])
-        (image,) = numpy_images(small.train_images, plan[place : place + 1], augmentation)
-        pixels = image.transpose(1, 2, 0) * STD + MEAN
-        assert np.abs(pixels - seen.images_nhwc[1 + epoch]).max() <= 0.51
+        for k, index in enumerate(first):
+            place = int(np.flatnonzero(plan.indices == index)[0])
+            (image,) = numpy_images(small.train_images, plan[place : place + 1], augmentation)
+            pixels = image.transpose(1, 2, 0) * STD + MEAN
+            assert np.abs(pixels - seen.images_nhwc[k, 1 + epoch]).max() <= 0.51
 
 
 def test_one_file_that_loads_nothing(page_file: Path) -> None:
@@ -261,6 +264,14 @@ def test_what_has_no_report_is_one_line(run: Path, small: Dataset, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_kept_no_steps_is_drawn_by_epoch(page_file: Path, run: Path, small: Dataset, tmp_path: Path) -> None:
+    assert "Learning rate, step by step." in page_file.read_text()
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("report", "steps.csv"))
+    page = write_report(tmp_path / "run", dataset=small).read_text()
+    assert "Learning rate of the last step of each epoch." in page
+    assert "of each step" not in page
+
+
 def test_every_picture_is_as_the_scheme_asks(page_file: Path, visit: Callable[..., Any]) -> None:
     page = visit(page_file)
     seen = []
@@ -294,19 +305,24 @@ def test_hostile_text_is_shown_as_text(hostile_file: Path, visit: Callable[..., 
         assert page.locator("#environment-values").get_by_text(text, exact=True).count() == 2 or text == HOSTILE[1]
 
 
+def unfold(page: Any) -> None:
+    for one in page.locator("summary").all():
+        one.click()
+
+
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_axe_finds_nothing_in_light_and_dark(
     page_file: Path, visit: Callable[..., Any], accessible: Callable[[Any], None], viewport: dict[str, int]
 ) -> None:
     page = visit(page_file, viewport=viewport, color_scheme="light", reduced_motion="reduce")
-    page.locator("summary").click()
+    unfold(page)
     accessible(page)
 
 
 def test_a_phone_does_not_scroll_sideways(page_file: Path, hostile_file: Path, visit: Callable[..., Any]) -> None:
     for file in (page_file, hostile_file):
         page = visit(file, viewport=PHONE)
-        page.locator("summary").click()
+        unfold(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".card svg").first.bounding_box()["width"] > 280
 

@@ -103,9 +103,9 @@ def test_predictions() -> None:
 
 def test_a_benchmark_says_what_else_there_is_beside_or_below() -> None:
     """The fastest first, after the limit; a rate that is no images/s has its unit."""
-    limit = Measurement.of("step", "matmul", "flop/s", [4e11])
+    limit = Measurement.of("step", "matmul", "flop/s", [4e11], other_cores=0.42)
     rows = [replace(Measurement.of("step", f"[b]{n}", "images/s", [n, n, n + 2]), limit=2e3) for n in (900, 1000)]
-    rows[0] = replace(rows[0], ratio_to_plain=1, details={"tflops": 0.5, "peak_memory": 2**20})
+    rows[0] = replace(rows[0], ratio_to_plain=1, details={"tflops": 0.5, "peak_memory": 2**20}, other_cores=0.04)
     lines = printed(print_tables, [rows[0], limit, rows[1]], width=119)
     assert " ".join(lines[:2]) == "one training step: images/s, limit = matrix products at the same precision"
     assert lines[2:] == [
@@ -113,6 +113,7 @@ def test_a_benchmark_says_what_else_there_is_beside_or_below() -> None:
         "matmul   0.40 Tflop/s    0.40 – 0.40",
         "[b]1000         1,000  1,000 – 1,001     50.0%",
         "[b]900            900      900 – 901     45.0%     1.00",
+        "matmul: beside other work (0.4 cores)",
         "[b]900: 0.5 Tflop/s, 1 MiB",
         "",
     ]

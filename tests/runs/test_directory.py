@@ -49,8 +49,9 @@ def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
     recipe, model = Recipe(epochs=5, model=Resnet(width=4)), ResNet(Resnet(width=4))
     with started(tmp_path / "run", small, recipe) as directory:
         assert run_json(directory.path)["status"] == "running"
-        directory.epoch(LOG)
-        directory.epoch(LOG)
+        for epoch in (1, 2):
+            directory.epoch_steps(epoch, [0.01, 0.0123456789], [2.5, 1 / 3])
+            directory.epoch(LOG)
         directory.finish(RESULT, model, SPENT)
     run = run_json(tmp_path / "run")
     assert run["status"] == "finished"
@@ -66,6 +67,13 @@ def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
     }
     lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [asdict(LOG)] * 2
+    assert (tmp_path / "run" / "steps.csv").read_text().splitlines() == [
+        "epoch,step,learning_rate,loss",
+        "1,1,0.01,2.5",
+        "1,2,0.0123456789,0.333333333",
+        "2,1,0.01,2.5",
+        "2,2,0.0123456789,0.333333333",
+    ]
     assert load_recipe(str(tmp_path / "run" / "mine.toml")) == recipe
     weights = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
@@ -73,6 +81,7 @@ def test_a_whole_run(tmp_path: Path, small: Dataset) -> None:
         "run.json",
         "mine.toml",
         "events.jsonl",
+        "steps.csv",
         "model.safetensors",
     }
 

@@ -90,6 +90,7 @@ def test_it_ends_as_if_it_had_not_been_interrupted(run: Path) -> None:
     wanted = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]
     times = ("train_seconds", "eval_seconds", "images_per_second", "other_cores")
     assert [{**line, **dict.fromkeys(times)} for line in lines] == [{**one, **dict.fromkeys(times)} for one in wanted]
+    assert (run / "steps.csv").read_text() == (whole / "steps.csv").read_text()
     said = run_json(run)
     assert said["status"] == "finished"
     result = said["result"]

@@ -3,10 +3,11 @@ import sys
 import time
 from collections import namedtuple
 
+import psutil
 import pytest
 import torch
 
-from fastcifar.training.clock import Clock
+from fastcifar.training.clock import Clock, _living_children
 
 BUSY = "import time; end = time.process_time() + 1\nwhile time.process_time() < end: pass"
 
@@ -30,14 +31,25 @@ def test_neither_idle_time_nor_its_own_is_others(monkeypatch: pytest.MonkeyPatch
 
 
 def test_others_are_other_programs() -> None:
+    """One that the shell which started it has left behind."""
     clock = Clock(torch.device("cpu"))
-    process = subprocess.Popen([sys.executable, "-c", BUSY])
+    shell = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" > /dev/null & echo $!', sys.executable, BUSY], stdout=subprocess.PIPE, check=True
+    )
+    process = psutil.Process(int(shell.stdout))
     try:
         # Looked at once: the system counts in ticks and this process finer, so that a second look may give a tick less.
-        # What has ended is not waited for: its seconds are its parent's then.
-        while (others := clock.others()) < 0.5 and process.poll() is None:
+        while (others := clock.others()) < 0.5 and process.is_running():
             time.sleep(0.05)
         assert others >= 0.5
     finally:
         process.kill()
-        process.wait()
+
+
+def test_ones_own_children_are_not() -> None:
+    before = _living_children()
+    with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
+        while psutil.Process(process.pid).cpu_times().user < 0.3 and process.poll() is None:
+            time.sleep(0.02)
+        assert _living_children() - before >= 0.25
+        process.kill()
