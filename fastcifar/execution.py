@@ -67,11 +67,20 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
 
     mode = execution.compile
     if mode == "auto":
-        mode = "reduce-overhead" if device == "cuda" else "off"
+        mode = "off" if device == "cpu" else "default" if processes()[1] > 1 else "reduce-overhead"
     if mode != "off" and not compiler():
         notes.append("no C++ compiler with Python's headers on this machine, which torch.compile needs: running eager")
         mode = "off"
     return replace(execution, device=device, loader=loader, precision=precision, compile=mode), notes
+
+
+def processes() -> tuple[int, int]:
+    """Which process this is, from 0, and of how many: those that torchrun has started, as their environment says."""
+    try:
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+    return (rank, count) if 0 <= rank < count else (0, 1)
 
 
 def possible(execution: Execution) -> Execution:

@@ -14,7 +14,7 @@ import pynvml
 import torch
 
 import fastcifar
-from fastcifar.execution import compiler
+from fastcifar.execution import compiler, processes
 
 RESULTS = "benchmarks/results"  # of the project's suite, in a checkout: no figure depends on what lies there
 
@@ -33,7 +33,7 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
-        "gpus": (1 if device else torch.cuda.device_count()) if on_gpu else 0,
+        "gpus": (processes()[1] if device else torch.cuda.device_count()) if on_gpu else 0,
         **_nvml(on_gpu),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),

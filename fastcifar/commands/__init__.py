@@ -10,6 +10,7 @@ from importlib import import_module
 import fastcifar
 from fastcifar.commands.parse import early, parse
 from fastcifar.errors import InputError, RunError, Stopped, memory_problem, printable
+from fastcifar.execution import processes
 from fastcifar.report.console import Console
 
 for _group in ("train", "runs", "bench", "records", "info", "completion"):  # the order of --help
@@ -27,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.version:
             console.say(f"fastcifar {fastcifar.__version__}")
         else:
-            parse(arguments).run(console)
+            command = parse(arguments)
+            if processes()[1] > 1 and not command.in_processes:
+                raise InputError("started in several processes, as torchrun does: only fastcifar train works in them")
+            command.run(console)
     except SystemExit as end:  # of tyro's --help
         return int(end.code or 0)
     except (Exception, KeyboardInterrupt) as error:

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 from tyro.conf import AvoidSubcommands, arg
 
@@ -31,6 +31,9 @@ AUTO = "auto"
 
 class Command(ABC):
     """A subcommand with the values of its flags."""
+
+    in_processes: ClassVar[bool] = False
+    """Whether several processes that torchrun started may do it together."""
 
     @abstractmethod
     def run(self, console: Console) -> None:

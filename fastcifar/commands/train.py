@@ -1,12 +1,14 @@
 """`fastcifar train` and `fastcifar find-lr`."""
 
+import os
 from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastcifar.commands.command import AUTO, Trains, TrustCode, command
 from fastcifar.errors import InputError
+from fastcifar.execution import processes
 from fastcifar.files import require_folder_of, require_no_link
 from fastcifar.recipe.files import load_recipe
 from fastcifar.recipe.tables import optional
@@ -15,7 +17,13 @@ from fastcifar.report.console import Console
 
 @command("train")
 class Train(Trains):
-    """Train the recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder."""
+    """Train the recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder.
+
+    torchrun --nproc-per-node N -m fastcifar train ... trains it in N processes, each with a GPU or with its share of
+    the CPU's cores.
+    """
+
+    in_processes: ClassVar[bool] = True
 
     find_lr: bool = False
     """Find LRMIN and LRMAX by a range test first, and train with them (see `fastcifar find-lr`)."""
@@ -65,28 +73,33 @@ class Train(Trains):
                 if about.found:
                     keep_lr(about.found, path)
 
+        rank, count = processes()
+        console.quiet = console.quiet or rank > 0  # the first process prints and writes
+        run = self.resume or self._restarted()
         if self.resume:
             for flag, value in (("--out", self.out), ("--find-lr", self.find_lr)):
                 if value:
                     raise InputError(f"{flag}: not with --resume, which goes on with what was begun in {self.resume}")
-            if read_paused(self.resume, trust_code=self.trust_code) is None:
-                read_run(self.resume)  # which removes what a process that was killed at its very end left
-                console.say(f"{self.resume}: the run is finished; fastcifar report, eval and predict read it")
-                return
-            path = self.resume
-        else:
-            name = self.named(console)
-            path = self.out or default_path(name, self.recipe)
+        if run and read_paused(run, trust_code=self.trust_code) is None:
+            read_run(run)  # which removes what a process that was killed at its very end left
+            console.say(f"{run}: the run is finished; fastcifar report, eval and predict read it")
+            return
+        name = "" if run else self.named(console)
+        path = run or self.out or default_path(name, self.recipe)
+        about: Any = {"execution": self.execution, "data": self.data, "since": process_start()}
+        if rank:
+            if run:
+                resume(run, recipe=self.recipe, trust_code=self.trust_code, **about)
+            else:
+                train(self.recipe, find_lr=self.find_lr, **about)
+            return
         require_no_link(path / "tensorboard")
         board = TensorBoard(path / "tensorboard") if self.tensorboard else None
+        if count > 1:
+            console.say(f"{count} processes, each with its share of every batch")
         with TrainingConsole(console) as table, board or nullcontext():
-            about: Any = {
-                "execution": self.execution,
-                "data": self.data,
-                "observers": [RangeTest(), table, *([board] if board else [])],
-                "since": process_start(),
-            }
-            if self.resume:
+            about["observers"] = [RangeTest(), table, *([board] if board else [])]
+            if run:
                 trained = resume(path, recipe=self.recipe, trust_code=self.trust_code, **about)
             else:
                 trained = train(self.recipe, name=name, out=path, find_lr=self.find_lr, **about)
@@ -98,6 +111,11 @@ class Train(Trains):
             board.pictures(answers, trained.dataset)
         if self.report:
             console.say(f"report: {write_report(path, dataset=trained.dataset, found=answers, model=own)}")
+
+    def _restarted(self) -> Path | None:
+        """The run to go on with, where torchrun started the processes again after one of them had failed."""
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        return self.out if again and self.out and (self.out / "run.json").exists() else None
 
 
 @command("find-lr")

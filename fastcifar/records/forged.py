@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import NoReturn, Protocol
 
 from fastcifar.recipe import DATASETS, Recipe
-from fastcifar.records.protocol import epochs_to
 from fastcifar.records.record import Epoch, Record
+from fastcifar.training.log import epochs_to
 
 BANDWIDTH = 1e13  # bytes/s of one device's memory, which is beyond any that there is
 TRAIN, TEST = 50_000, 10_000  # images of each data set that ships

@@ -8,30 +8,15 @@ if the mean final accuracy is at least the target by a one-sided t-test at p < 0
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
+
+from fastcifar.training.log import EpochTimes, epochs_to
 
 # scipy's statistics are imported where they are used: it takes a second, and --help must not.
 
 ProtocolName = Literal["first-crossing", "fixed-budget"]
 P_LIMIT = 0.01
 MANY_RUNS = 10_000
-
-
-class EpochTimes(Protocol):
-    """What of an epoch's log the protocols look at: seconds, and accuracy (0 to 1), None where not tested."""
-
-    @property
-    def train_seconds(self) -> float: ...
-    @property
-    def eval_seconds(self) -> float | None: ...
-    @property
-    def test_accuracy(self) -> float | None: ...
-
-
-def epochs_to(target: float, epochs: Sequence[EpochTimes]) -> int | None:
-    """How many epochs there are up to the first tested one at `target` or above; None if there is none."""
-    tested = ((number, epoch.test_accuracy) for number, epoch in enumerate(epochs, 1))
-    return next((number for number, accuracy in tested if accuracy is not None and accuracy >= target), None)
 
 
 def first_crossing(epochs: Sequence[EpochTimes], target: float) -> float | None:

@@ -11,7 +11,6 @@ from fastcifar.recipe import Recipe, validated
 from fastcifar.records.protocol import (
     P_LIMIT,
     ProtocolName,
-    epochs_to,
     first_crossing,
     fixed_budget,
     interval,
@@ -30,6 +29,7 @@ from fastcifar.records.record import (
     Work,
     recipe_hash,
 )
+from fastcifar.training.log import epochs_to
 
 FEW = 5  # runs; of fewer, a confidence interval is right and says nothing: of two, 13 times their standard error
 

@@ -27,6 +27,7 @@ from fastcifar.training.checkpoint import Checkpoints, Spent
 from fastcifar.training.log import Observer
 from fastcifar.training.lr_finder import LrRange
 from fastcifar.training.lr_finder import find_lr as range_test
+from fastcifar.training.ranks import joined
 from fastcifar.training.trainer import Trainer
 
 
@@ -58,7 +59,8 @@ def train(
     does fastest. The images are those of `dataset`, else the recipe's, as many as the recipe asks for; CIFAR-10 is
     looked for in `data`, see `load_cifar10`. With `find_lr` a learning-rate range test comes first, whose LRMIN and
     LRMAX take the place of the recipe's. With `out`, a new or empty folder, the run is kept there as `fastcifar train`
-    does, for `load`, under `name` (by default that of the recipe); without, nothing is written. `observers` are told of
+    does, for `load`, under `name` (by default that of the recipe); without, nothing is written. In a process of several
+    that torchrun started they train together, and the first alone writes and tells. `observers` are told of
     every step and epoch, and a `RunObserver` of start and end, such as `fastcifar.report.tensorboard.TensorBoard`. The
     wall_seconds kept count from `since` (Unix time), by default now.
 
@@ -72,8 +74,9 @@ def train(
     for part in own.unknown:
         notes += [f"{part}: its source cannot be had: no record can be made of it", f"{part}: nor can it be resumed"]
     with contextlib.ExitStack() as stack:
+        ranks = stack.enter_context(joined(resolved))
         directory = None
-        if out is not None:
+        if out is not None and ranks.first:
             directory = stack.enter_context(RunDirectory(Path(out)))
             asked = asked_of(recipe, own, find_lr=find_lr, data=data)
             directory.claim(
@@ -83,7 +86,7 @@ def train(
                 asked=asked,
                 started=_beginning(began).started,
             )
-        trainer = Trainer(recipe, _images(recipe, data, dataset), resolved, own)
+        trainer = Trainer(recipe, _images(recipe, data, dataset), resolved, own, ranks)
         found = _found(trainer) if find_lr else None
         about = Start(name or named, trainer, environment(resolved.device), found, [*notes, *trainer.notes])
         return _carried_out(about, directory, _beginning(began), began, observers)
@@ -139,11 +142,13 @@ def resume(
         for part in ("device", "loader", "precision", "compile")
         if (after := getattr(resolved, part)) != (before := getattr(paused.execution, part))
     ]
-    with RunDirectory(paused.path, paused) as directory:
+    with contextlib.ExitStack() as stack:
+        ranks = stack.enter_context(joined(resolved))
+        directory = stack.enter_context(RunDirectory(paused.path, paused)) if ranks.first else None
         images = _images(paused.recipe, paused.asked.data if data is None else data, dataset)
         if paused.written.dataset_sha256 not in (None, images.sha256):
             raise InputError(f"{run}: dataset: other images than the run's: their sha256 is {images.sha256}")
-        trainer = Trainer(paused.written, images, resolved, own)
+        trainer = Trainer(paused.written, images, resolved, own, ranks)
         spent, found = _beginning(began), None
         if session := checkpoint.earlier(place, trainer.recipe):
             spent, more = checkpoint.go_on(place, trainer, session.spent)
@@ -170,6 +175,7 @@ def _carried_out(
 ) -> Trained:
     """Train what is left, and keep it in `directory`; the session began at `began` of the monotonic clock."""
     trainer = about.trainer
+    observers = observers if trainer.ranks.first else ()
 
     def wall() -> float:
         return spent.wall_seconds + time.monotonic() - began
@@ -203,6 +209,7 @@ def _carried_out(
         result = trainer.run([*([directory] if directory else []), *observers, *keepers])
         if directory:
             directory.finish(result, trainer.tested_network, replace(spent, wall_seconds=wall()))
+    trainer.leave()
     trained = Trained(
         **vars(result),
         model=trainer.tested_network.eval(),

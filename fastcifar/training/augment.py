@@ -19,9 +19,11 @@ class OwnAugmentation:
     `notes` says where it does not. Raises `InputError` where a batch comes back with another shape, dtype or device.
     """
 
-    def __init__(self, function: AugmentationFunction, name: str, device: torch.device, *, compiled: bool) -> None:
+    def __init__(
+        self, function: AugmentationFunction, name: str, device: torch.device, *, compiled: bool, rank: int = 0
+    ) -> None:
         self._function, self._name, self._device = function, name, device
-        self._compiled = compiled
+        self._compiled, self._rank = compiled, rank
         self._checked: set[torch.Size] = set()
         self.notes: list[str] = []
 
@@ -31,7 +33,7 @@ class OwnAugmentation:
         """`loaded` are the batches of epoch `epoch`, from 0, from number `first` on, images (B, 3, 32, 32)."""
         try:
             for number, (images, labels) in enumerate(loaded, first):
-                yield self._made(images, _generator(self._device, seed, epoch, number)), labels
+                yield self._made(images, _generator(self._device, seed, epoch, number, self._rank)), labels
         finally:
             loaded.close()
 
@@ -62,7 +64,7 @@ class OwnAugmentation:
             self.notes.append(f"{self._name}: torch.compile does not take it whole: it runs eagerly")
 
 
-def _generator(device: torch.device, seed: int, epoch: int, batch: int) -> torch.Generator:
-    """Keyed by the three, so that any batch is made without those before it."""
-    (key,) = np.random.SeedSequence([seed, epoch, batch]).generate_state(1, np.uint64)
+def _generator(device: torch.device, seed: int, epoch: int, batch: int, rank: int = 0) -> torch.Generator:
+    """Keyed by these, so that any batch is made without those before it, and each rank's rows by draws of their own."""
+    (key,) = np.random.SeedSequence([seed, epoch, batch, *([rank] if rank else [])]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(key >> np.uint64(1)))

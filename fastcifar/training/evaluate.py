@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError
+from fastcifar.training.ranks import Ranks
 from fastcifar.training.step import autocast
 
 BATCH_SIZE = 1000
@@ -99,37 +100,47 @@ def _nothing() -> None: ...
 
 @torch.no_grad()
 def logits_of(
-    network: OnBytes, images_nhwc: Tensor, *, precision: str = "float32", between: Callable[[], None] = _nothing
+    network: OnBytes,
+    images_nhwc: Tensor,
+    *,
+    precision: str = "float32",
+    between: Callable[[], None] = _nothing,
+    ranks: Ranks | None = None,
 ) -> Tensor:
     """Logits (n, classes) float32 of uint8 images (n, 32, 32, 3) on the network's device, n at least 1, in batches.
 
     The network is in evaluation mode meanwhile, and back in its own afterwards; `precision` is float32, bfloat16 or
     float16; `between` is called after each batch. With flip+shift-quarter, the n // 4 images whose highest probability
-    is the lowest, of equal ones the first, are answered a second time.
+    is the lowest, of equal ones the first, are answered a second time. Of several `ranks` each answers its
+    share, and gets all.
     """
     was_training = network.network.training
     network.network.eval()
+    about = precision, between, ranks or Ranks()
     try:
         if network.tta != "flip+shift-quarter":
-            return _in_batches(network, images_nhwc, precision, between)
-        logits = _in_batches(network.viewed("none"), images_nhwc, precision, between)
+            return _in_batches(network, images_nhwc, *about)
+        logits = _in_batches(network.viewed("none"), images_nhwc, *about)
         certainty = logits.softmax(dim=1).amax(dim=1)
         least = certainty.argsort(stable=True)[: len(images_nhwc) // 4]
         if len(least):
-            logits[least] = _in_batches(network.viewed("flip+shift"), images_nhwc[least], precision, between)
+            logits[least] = _in_batches(network.viewed("flip+shift"), images_nhwc[least], *about)
         return logits
     finally:
         network.network.train(was_training)
 
 
-def _in_batches(network: OnBytes, images_nhwc: Tensor, precision: str, between: Callable[[], None]) -> Tensor:
-    logits = []
+def _in_batches(
+    network: OnBytes, images_nhwc: Tensor, precision: str, between: Callable[[], None], ranks: Ranks
+) -> Tensor:
+    logits, total = [], len(images_nhwc)
+    images_nhwc = images_nhwc[ranks.rank :: ranks.count]
     # Around them all, and not in inference mode: so a weight is cast once, if it is one that wants a gradient.
     with autocast(images_nhwc.device, precision):
         for images in images_nhwc.split(BATCH_SIZE):
             logits.append(network(images).float())
             between()
-    return torch.cat(logits)
+    return ranks.gathered(torch.cat(logits), total)
 
 
 @torch.no_grad()
@@ -140,9 +151,10 @@ def evaluate(
     *,
     precision: str = "float32",
     between: Callable[[], None] = _nothing,
+    ranks: Ranks | None = None,
 ) -> Evaluated:
     """Test `network` on images and labels (n,) int64 on its device: see `logits_of`."""
-    logits = logits_of(network, images_nhwc, precision=precision, between=between)
+    logits = logits_of(network, images_nhwc, precision=precision, between=between, ranks=ranks)
     loss = torch.zeros((), device=logits.device)
     for part, truth in zip(logits.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
         loss += F.cross_entropy(part, truth, reduction="sum")  # batch by batch, as it always was summed

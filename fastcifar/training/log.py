@@ -2,13 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol, Self
 
 from pydantic import ConfigDict, Field
 
 from fastcifar.recipe.tables import NonNegative
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class EpochTimes(Protocol):
+    """What of an epoch's log the protocols look at: seconds, and accuracy (0 to 1), None where not tested."""
+
+    @property
+    def train_seconds(self) -> float: ...
+    @property
+    def eval_seconds(self) -> float | None: ...
+    @property
+    def test_accuracy(self) -> float | None: ...
+
+
+def epochs_to(target: float, epochs: Sequence[EpochTimes]) -> int | None:
+    """How many epochs there are up to the first tested one at `target` or above; None if there is none."""
+    tested = ((number, epoch.test_accuracy) for number, epoch in enumerate(epochs, 1))
+    return next((number for number, accuracy in tested if accuracy is not None and accuracy >= target), None)
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,21 @@ class Result:
     setup_seconds: float
     train_seconds: float
     eval_seconds: float
+
+    @classmethod
+    def of(cls, log: Sequence[EpochLog], target: float, setup_seconds: float) -> Self:
+        """Of a run's epochs, of which one at least was tested."""
+        reached = epochs_to(target, log)
+        tested = [one.test_accuracy for one in log if one.test_accuracy is not None]
+        return cls(
+            final_accuracy=tested[-1],
+            best_accuracy=max(tested),
+            time_to_target=sum(one.train_seconds for one in log[:reached]) if reached else None,
+            epochs=len(log),
+            setup_seconds=setup_seconds,
+            train_seconds=sum(one.train_seconds for one in log),
+            eval_seconds=sum(one.eval_seconds for one in log),
+        )
 
 
 class Observer:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastcifar.data.plan import EpochPlan
+from fastcifar.training.ranks import Ranks
 
 
 class ImageLosses:
@@ -22,7 +23,8 @@ class ImageLosses:
     infinite.
     """
 
-    def __init__(self, images: int, device: torch.device) -> None:
+    def __init__(self, images: int, device: torch.device, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self.latest = torch.full((images,), torch.inf, device=device)
         self.before = self.latest.clone()
 
@@ -40,6 +42,13 @@ class ImageLosses:
         indices = torch.from_numpy(plan.indices[: len(labels)]).to(labels.device, non_blocking=True)
         self.latest[indices] = F.cross_entropy(logits.float(), labels, reduction="none")
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it knows, live."""
+        return {"latest": self.latest, "before": self.before}
+
     def end_epoch(self) -> None:
-        """The next epoch is chosen by what is known now."""
+        """The next epoch is chosen by what is known now, to all ranks."""
+        if self._ranks.count > 1:
+            new = self._ranks.greatest(torch.where(self.latest == self.before, -torch.inf, self.latest))
+            self.latest.copy_(torch.where(new == -torch.inf, self.before, new))
         self.before.copy_(self.latest)

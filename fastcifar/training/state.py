@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fastcifar.optim.muon import Muon
 from fastcifar.training.average import WeightAverage
+from fastcifar.training.evaluate import Evaluated
 from fastcifar.training.log import EpochLog
 from fastcifar.training.selection import ImageLosses
 
@@ -50,6 +51,27 @@ class TrainState:
         """How many epochs are finished."""
         return len(self.log)
 
+    def epoch_log(
+        self, *, images: int, batch_size: int, rate: float, test: Evaluated | None, eval_seconds: float
+    ) -> EpochLog:
+        """The line of the epoch whose last step has been taken, which was of so many images."""
+        steps = self.step
+        losses = self.losses[:steps]
+        weights = torch.full_like(losses, batch_size)
+        weights[-1] = images - batch_size * (steps - 1)
+        return EpochLog(
+            epoch=self.epoch + 1,
+            train_seconds=self.seconds,
+            eval_seconds=eval_seconds,
+            train_loss=(losses @ weights).item() / images,
+            train_accuracy=self.correct.item() / images,
+            test_loss=test.loss if test else None,
+            test_accuracy=test.accuracy if test else None,
+            learning_rate=rate,
+            images_per_second=images / self.seconds,
+            other_cores=self.other_seconds / self.seconds,
+        )
+
     def end_epoch(self, log: EpochLog) -> None:
         """An epoch is over, and the sums of the next one are zero."""
         self.log.append(log)
@@ -75,7 +97,7 @@ class TrainState:
             "other_seconds": self.other_seconds,
             "losses": self.losses,
             "correct": self.correct,
-            "image_losses": vars(self.image_losses) if self.image_losses else None,
+            "image_losses": self.image_losses.state_dict() if self.image_losses else None,
         }
 
     def capture(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import traceback
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from fastcifar.data.plan import IMAGE_SIZE
 from fastcifar.errors import RunError, memory_problem
 from fastcifar.execution import compiled
 from fastcifar.training.memory import reuse_pages
+from fastcifar.training.ranks import Ranks
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,6 +35,9 @@ def resized(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
 class TrainingStep:
     """Calling it with images (B, 3, 32, 32) and labels (B,) takes one step and gives what came of it.
 
+    With `ranks` they are this rank's rows of a batch of as many as the call says, the step is all ranks' together, and
+    it gives the loss and the right answers of the whole batch, and the logits of its own.
+
     `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile or "off".
     `batch_sizes` are those of whole batches. `image_size`, which may change from epoch to epoch, is the side in pixels
     that the images are resized to first.
@@ -48,8 +53,13 @@ class TrainingStep:
         precision: str,
         compile: str,
         label_smoothing: float = 0.0,
+        ranks: Ranks | None = None,
     ) -> None:
-        self._model, self._optimizers = model, optimizers
+        self._ranks = ranks or Ranks()
+        network: Any = model
+        if self._ranks.count > 1 and compile != "off":  # inside of what waits for the gradients of the others
+            network, compile = compiled(model, mode=compile), "off"
+        self._model, self._optimizers = self._ranks.together(network), optimizers
         self._batch_sizes, self._label_smoothing = frozenset(batch_sizes), label_smoothing
         self.image_size = IMAGE_SIZE
         self._device, self._precision = device, precision
@@ -62,20 +72,22 @@ class TrainingStep:
         if compile != "off":
             self._whole_batch = compiled(self._forward, mode=compile)
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Loss (), logits (B, classes) and how many of them are right (), detached; to be read before the next step,
-        which may write over them."""
+        which may write over them. `batch` is the size of the whole batch, by default B."""
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward
         loss, logits, correct = forward(images, labels, self.image_size)
-        self.scaler.scale(loss).backward()
+        batch = batch or len(labels)
+        self.scaler.scale(loss if self._ranks.count == 1 else loss * self._ranks.weight(batch)).backward()
         for optimizer in self._optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-        return loss.detach(), logits, correct
+        loss, correct = self._ranks.of_batch(loss.detach(), correct, batch)
+        return loss, logits, correct
 
     @contextlib.contextmanager
     def within_memory(self) -> Iterator[None]:
@@ -93,7 +105,7 @@ class TrainingStep:
     def _fitting_batch(self) -> int:
         """The largest half, quarter, ... of a batch whose forward and backward pass memory has room for now, or 0. What
         the network's state is afterwards is nobody's concern."""
-        size = max(self._batch_sizes)
+        size = max(self._batch_sizes) if self._ranks.count == 1 else 0  # the others would not try along
         while size := size // 2:
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastcifar import optim
+from fastcifar import __version__, optim
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import open_loader
 from fastcifar.data.plan import EpochPlan, draw_plan
@@ -23,9 +23,10 @@ from fastcifar.training.augment import OwnAugmentation
 from fastcifar.training.average import WeightAverage
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import Evaluated, OnBytes, evaluate
-from fastcifar.training.log import EpochLog, Observer, Result, diverged
+from fastcifar.training.log import EpochLog, Observer, Result, diverged, epochs_to
 from fastcifar.training.memory import release_pages
 from fastcifar.training.network import new_network
+from fastcifar.training.ranks import Ranks
 from fastcifar.training.selection import ImageLosses
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import DTYPES, TrainingStep
@@ -41,8 +42,16 @@ class Trainer:
     not do what it should.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, execution: Execution, own: OwnCode | None = None) -> None:
-        self.device = torch.device(execution.device)
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        execution: Execution,
+        own: OwnCode | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks()
+        self.device = self.ranks.device(execution.device)
         clock = Clock(self.device)
         recipe = replace(recipe, dataset=dataset.name, dataset_sha256=dataset.sha256)
         self.recipe = validated(asdict(recipe))
@@ -55,17 +64,23 @@ class Trainer:
         images = [recipe.images_of(epoch, total) for epoch in range(recipe.epochs)]
         self.steps = [math.ceil(number / size) for number, size in zip(images, sizes, strict=True)]
         """Of each epoch."""
+        rests = [number % size or size for number, size in zip(images, sizes, strict=True)]
+        if (least := min(rests)) < self.ranks.count:
+            raise InputError(f"batch_size: a batch of {least} images, fewer than the {self.ranks.count} processes")
+        facts = {f"recipe.{name}": str(value) for name, value in asdict(self.recipe).items()}
+        self.ranks.require_same({"fastcifar": __version__, **facts})
 
         self.model, self.prepare_seconds = new_network(self.recipe, dataset, self.own.model, self.device)
         optimizers = self._new_optimizers()
         self._step = TrainingStep(
             self.model,
             optimizers,
-            batch_sizes=set(sizes),
+            batch_sizes={self.ranks.rows(size) for size in sizes},
             device=self.device,
             precision=execution.precision,
             compile=execution.compile,
             label_smoothing=recipe.label_smoothing,
+            ranks=self.ranks,
         )
         self._average = None
         if recipe.average.name != "none":
@@ -77,14 +92,14 @@ class Trainer:
             device=self.device,
             steps_per_epoch=max(self.steps),
             average=self._average,
-            image_losses=ImageLosses(total, self.device) if recipe.selection.leave_out else None,
+            image_losses=ImageLosses(total, self.device, self.ranks) if recipe.selection.leave_out else None,
         )
         self._loaders = {
             size: open_loader(
                 execution.loader,
                 dataset,
                 recipe.augmentation,
-                batch_size=size,
+                batch_size=self.ranks.rows(size),
                 device=self.device,
                 dtype=DTYPES[execution.precision],
             )
@@ -94,7 +109,7 @@ class Trainer:
         if self.own.augmentation:
             name = recipe.augmentation.own or ""
             self._augment = OwnAugmentation(
-                self.own.augmentation, name, self.device, compiled=execution.compile != "off"
+                self.own.augmentation, name, self.device, compiled=execution.compile != "off", rank=self.ranks.rank
             )
         self._on_bytes = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
         self._test_images = torch.from_numpy(dataset.test_images).to(self.device)
@@ -135,6 +150,10 @@ class Trainer:
             self.warm_up(steps=1)  # takes those it needs again, before the clock starts
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
+    def leave(self) -> None:
+        """No step is taken any more, so that the other ranks may go."""
+        del self._step
+
     def restore(self, captured: dict[str, Any]) -> None:
         """Go on from a state that a trainer of an equal recipe was in (`TrainState.state_dict`), not trained here.
 
@@ -167,33 +186,19 @@ class Trainer:
 
     def run(self, observers: Sequence[Observer] = ()) -> Result:
         """Train the epochs that are left, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
+        self.ranks.require_same({"the state": f"step {self.state.step} of epoch {self.state.epoch + 1}"})
         while not self.over:
             with self._step.within_memory():
                 self.train_epoch(observers)
             for observer in observers:
                 observer.epoch(self.state.log[-1])
-        log, reached = self.state.log, self._reached
-        tested = [one.test_accuracy for one in log if one.test_accuracy is not None]
-        return Result(
-            final_accuracy=tested[-1],
-            best_accuracy=max(tested),
-            time_to_target=sum(one.train_seconds for one in log[:reached]) if reached else None,
-            epochs=len(log),
-            setup_seconds=self.setup_seconds,
-            train_seconds=sum(one.train_seconds for one in log),
-            eval_seconds=sum(one.eval_seconds for one in log),
-        )
+        return Result.of(self.state.log, self.recipe.target, self.setup_seconds)
 
     @property
     def over(self) -> bool:
         """Whether all is trained and tested."""
-        return self.state.epoch >= self.recipe.epochs or (self.recipe.stop_at_target and self._reached is not None)
-
-    @property
-    def _reached(self) -> int | None:
-        """How many epochs it took to the target."""
-        tested = ((number, one.test_accuracy) for number, one in enumerate(self.state.log, 1))
-        return next((number for number, one in tested if one is not None and one >= self.recipe.target), None)
+        reached = self.recipe.stop_at_target and epochs_to(self.recipe.target, self.state.log) is not None
+        return reached or self.state.epoch >= self.recipe.epochs
 
     def train_epoch(self, observers: Sequence[Observer] = ()) -> EpochLog:
         """Train the epoch that comes next, or the rest of it, then test."""
@@ -205,14 +210,16 @@ class Trainer:
         self.model.train()
         self._step.image_size = self.recipe.image_size_of(state.epoch)
         plan = self._plan(state.epoch)
+        mine, rows = self.ranks.part(plan, batch_size), self.ranks.rows(batch_size)
         for images, labels in self._batches(plan, state.epoch, state.step) if state.step < steps else ():
             rate = rate_of(done + state.step)
             optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
-            loss, logits, correct = self._step(images, labels)
+            batch = min(batch_size, len(plan) - state.step * batch_size)
+            loss, logits, correct = self._step(images, labels, batch)
             state.losses[state.step] = loss
             state.correct += correct
             if state.image_losses:
-                state.image_losses.after_step(plan[state.step * batch_size :], logits, labels)
+                state.image_losses.after_step(mine[state.step * rows :], logits, labels)
             state.step += 1
             if self._average:
                 self._average.after_step(done + state.step)
@@ -231,24 +238,12 @@ class Trainer:
         self._clock = None
         if test and not math.isfinite(test.loss):
             raise RunError(diverged("test loss", test.loss, epoch, steps, rate_of(done + steps - 1)))
-        losses = state.losses[:steps]
-        weights = torch.full_like(losses, batch_size)
-        weights[-1] = len(plan) - batch_size * (steps - 1)
         full_rate = state.optimizers[0].param_groups[0]["initial_lr"]
         rates = [full_rate * rate_of(done + step) for step in range(steps)]
         for observer in observers:
-            observer.epoch_steps(epoch, rates, losses.tolist())
-        log = EpochLog(
-            epoch=epoch,
-            train_seconds=state.seconds,
-            eval_seconds=eval_seconds,
-            train_loss=(losses @ weights).item() / len(plan),
-            train_accuracy=state.correct.item() / len(plan),
-            test_loss=test.loss if test else None,
-            test_accuracy=test.accuracy if test else None,
-            learning_rate=rates[-1],
-            images_per_second=len(plan) / state.seconds,
-            other_cores=state.other_seconds / state.seconds,
+            observer.epoch_steps(epoch, rates, state.losses[:steps].tolist())
+        log = state.epoch_log(
+            images=len(plan), batch_size=batch_size, rate=rates[-1], test=test, eval_seconds=eval_seconds
         )
         state.end_epoch(log)
         return log
@@ -256,7 +251,7 @@ class Trainer:
     def _batches(self, plan: EpochPlan, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
         """The batches of epoch `epoch` (from 0), whose plan this is, from step `first` on, as they are trained on."""
         size = self.recipe.batch_size_of(epoch)
-        loaded = self._loaders[size].batches(plan[first * size :])
+        loaded = self._loaders[size].batches(self.ranks.part(plan, size)[first * self.ranks.rows(size) :])
         if self._augment is None:
             return loaded
         return self._augment.batches(loaded, self.recipe.seed, epoch, first)
@@ -273,8 +268,10 @@ class Trainer:
             for observer in observers:
                 observer.testing()
 
-        precision = self.execution.precision
-        return evaluate(self._on_bytes, self._test_images, self._test_labels, precision=precision, between=between)
+        self.ranks.meet()
+        self.ranks.share_statistics(self.tested_network)
+        about: Any = {"precision": self.execution.precision, "between": between, "ranks": self.ranks}
+        return evaluate(self._on_bytes, self._test_images, self._test_labels, **about)
 
     def warm_up(self, steps: int) -> None:
         """Start the loaders and take `steps` steps on made-up data of every shape there will be, so that everything is
@@ -292,12 +289,13 @@ class Trainer:
                     dtype = next(batches)[0].dtype  # compiled for another, the step would be compiled again in training
                 self.model.train()
                 self._step.image_size = side
-                for size in {whole, len(plan) % whole or whole}:
+                for batch in dict.fromkeys((whole, len(plan) % whole or whole)):
+                    size = self.ranks.rows(batch)
                     images = torch.randn(size, 3, 32, 32, device=self.device)
                     images = images.to(dtype=dtype, memory_format=torch.channels_last)
                     labels = torch.randint(0, len(self.dataset.classes), (size,), device=self.device)
                     for _ in range(steps):
-                        self._step(images, labels)
+                        self._step(images, labels, batch)
                     if self._average:
                         self._average.after_step(self.recipe.average.every)
 
@@ -314,7 +312,7 @@ class Trainer:
             self._step.image_size = self.recipe.image_size_of(0)
             for rate, (images, labels) in zip(rates, batches, strict=False):
                 optim.set_rates(self.state.optimizers, rate)
-                losses.append(self._step(images, labels)[0].item())
+                losses.append(self._step(images, labels, self.recipe.batch_size)[0].item())
                 if stop(losses[-1]):
                     break
         return losses
