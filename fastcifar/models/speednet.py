@@ -6,6 +6,7 @@ Three convolutions a group and `residual` are airbench96's.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastcifar.errors import InputError
@@ -29,6 +30,32 @@ class Conv(nn.Conv2d):
             nn.init.dirac_(self.weight[: self.in_channels])
 
 
+class GhostBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation whose statistics in training are those of about `images` images at a time.
+
+    After Hoffer et al. 2017, "Train longer, generalize better", arXiv 1705.08741. The parts of a batch are equal, to an
+    image, and together they move the running statistics as far as a whole batch does.
+    """
+
+    def __init__(self, channels: int, images: int, *, eps: float, momentum: float) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
+        self.images, self._kept = images, 1 - momentum
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = max(1, round(len(x) / self.images)) if self.training else 1
+        if parts == 1:
+            return super().forward(x)
+        about = self.running_mean, self.running_var, self.weight, self.bias, True, 1 - self._kept ** (1 / parts)
+        return torch.cat([F.batch_norm(part, *about, self.eps) for part in x.tensor_split(parts)])
+
+
+def _batch_norm(channels: int, config: Speednet) -> nn.BatchNorm2d:
+    eps, momentum = config.norm_eps, config.norm_momentum
+    if config.norm_images:
+        return GhostBatchNorm(channels, config.norm_images, eps=eps, momentum=momentum)
+    return nn.BatchNorm2d(channels, eps=eps, momentum=momentum)
+
+
 class Block(nn.Module):
     """Conv 3x3 -> [MaxPool 2] -> BatchNorm, of which the shift alone is trained -> [+ shortcut] -> activation."""
 
@@ -36,7 +63,7 @@ class Block(nn.Module):
         super().__init__()
         self.conv = Conv(channels_in, channels_out)
         self.pool = nn.MaxPool2d(2) if pool else None
-        self.norm = nn.BatchNorm2d(channels_out, eps=config.norm_eps, momentum=config.norm_momentum)
+        self.norm = _batch_norm(channels_out, config)
         self.norm.weight.requires_grad_(False)
         self.activation = ACTIVATIONS[config.activation]()
 

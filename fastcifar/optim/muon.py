@@ -36,6 +36,7 @@ def muon(network: nn.Module, config: Config, *, compile: bool = True) -> list[to
                 momentum=config.momentum,
                 newton_schulz_steps=config.newton_schulz_steps,
                 normalise_weights=config.normalise_weights,
+                second_momentum=config.second_momentum,
                 compile=compile,
             )
         )
@@ -58,6 +59,10 @@ class Muon(torch.optim.Optimizer):
 
     A step: buffer = momentum * buffer + gradient; the weights are scaled to the norm sqrt(first dimension), if asked
     for; and lr times the orthogonalised (gradient + momentum * buffer) is taken from them. It never waits for a GPU.
+
+    With a `second_momentum` each row of that is first divided by the root of a running mean of its mean square, which
+    keeps that share of itself a step, and the matrix brought back to its norm: NorMuon, Li et al. 2025, arXiv
+    2510.05491.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         newton_schulz_steps: int,
         normalise_weights: bool,
+        second_momentum: float = 0.0,
         compile: bool = True,
     ) -> None:
         defaults = {
@@ -75,6 +81,7 @@ class Muon(torch.optim.Optimizer):
             "momentum": momentum,
             "newton_schulz_steps": newton_schulz_steps,
             "normalise_weights": normalise_weights,
+            "second_momentum": second_momentum,
         }
         super().__init__(params, defaults)
         self._compile = compile
@@ -107,6 +114,8 @@ class Muon(torch.optim.Optimizer):
         # On a CPU the compiled function was no faster: nearly all of the time goes into the matrix products.
         function = _compiled() if self._compile and matrices[0].is_cuda else orthogonalised
         matrices = function(matrices, group["newton_schulz_steps"], _half(matrices[0].device))
+        if kept := group["second_momentum"]:
+            matrices = [self._evened(one, matrix, kept) for one, matrix in zip(parameters, matrices, strict=True)]
         updates = [_unflattened(matrix, like=one) for matrix, one in zip(matrices, parameters, strict=True)]
         torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
@@ -115,6 +124,16 @@ class Muon(torch.optim.Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state["momentum_buffer"]
+
+    def _evened(self, parameter: Tensor, matrix: Tensor, kept: float) -> Tensor:
+        """`matrix` (rows, columns), the update of `parameter`, its rows as great as each other over time."""
+        matrix = matrix.float()
+        squares = matrix.square().mean(dim=1, keepdim=True)
+        state = self.state[parameter]
+        if "row_squares" not in state:  # by how much a mean begun at zero is too small falls out: the norm is kept
+            state["row_squares"] = torch.zeros_like(squares)
+        even = matrix / (state["row_squares"].lerp_(squares, 1 - kept).sqrt() + 1e-8)
+        return even * (matrix.norm() / even.norm().clamp(min=1e-12))
 
 
 def orthogonalised(matrices: Sequence[Tensor], steps: int, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:

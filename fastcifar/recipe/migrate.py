@@ -38,6 +38,24 @@ def with_selection(values: Any) -> Any:
     return {"selection": {"leave_out": 0.0, "after_epoch": 1}, **values} if isinstance(values, dict) else values
 
 
+def with_even_rows(values: Any) -> Any:
+    """A recipe's JSON from before Muon could even an update's rows and batch normalisation take part of a batch: it is
+    of version 6 of records. As in `with_kinds`, what is none is passed on.
+    """
+    if not isinstance(values, dict):
+        return values
+    new: dict[tuple[str, str], dict[str, Any]] = {
+        ("optimizer", "muon"): {"second_momentum": 0.0},
+        ("model", "speednet"): {"norm_images": None},
+    }
+    filled = {
+        table: {**fields, **values[table]}
+        for (table, name), fields in new.items()
+        if isinstance(values.get(table), dict) and values[table].get("name") == name
+    }
+    return {**values, **filled}
+
+
 def with_kinds(values: Any) -> Any:
     """A recipe's JSON from before its networks and optimizers had names, with what has come since.
 

@@ -75,6 +75,8 @@ class Speednet:
     """Share of a batch in the running statistics of the batch normalisation, torch's `momentum`."""
     norm_eps: Positive = 1e-12
     """Added to the variance in the batch normalisation."""
+    norm_images: Annotated[Count | None, optional("N")] = None
+    """Normalise in training over about so many images at a time, not over the batch (ghost batch normalisation)."""
     head_scale: Annotated[Positive | None, optional("X")] = None
     """The logits are the last layer's sums times this; by default one over its number of inputs."""
     whiten_eps: Positive = 5e-4
@@ -156,6 +158,8 @@ class Muon:
     """Iterations that orthogonalise an update."""
     normalise_weights: bool = True
     """Before each step scale a convolution's weights to the norm sqrt(channels out)."""
+    second_momentum: Fraction = 0.0
+    """NorMuon's: how slowly the mean squares change by which an update's rows are evened; 0: they are not."""
     rest: Literal["adam", "sgd"] = "adam"
     """What updates biases, norms and head: Adam, or Nesterov SGD."""
     rest_momentum: Fraction = 0.9

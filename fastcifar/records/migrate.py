@@ -9,7 +9,7 @@ of the recipe as it stands in the file.
 from collections.abc import Callable
 from typing import Any
 
-from fastcifar.recipe.migrate import with_kinds, with_selection, with_tests
+from fastcifar.recipe.migrate import with_even_rows, with_kinds, with_selection, with_tests
 from fastcifar.records.record import SCHEMA_VERSION
 
 
@@ -66,7 +66,11 @@ def _all_images(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _no_p_without_spread(values: dict[str, Any]) -> dict[str, Any]:
-    """6 -> 7: runs of one and the same final accuracy had p = 0 above the target, else 1, and could claim by it."""
+    """6 -> 7: runs of one and the same final accuracy had p = 0 above the target, else 1, and could claim by it.
+
+    And no recipe evened Muon's rows, or normalised parts of a batch.
+    """
+    values = {**values, "recipe": with_even_rows(values.get("recipe"))}
     summary, runs = values.get("summary"), values.get("runs")
     accuracy = summary.get("final_accuracy") if isinstance(summary, dict) else None
     if not isinstance(summary, dict) or not isinstance(accuracy, dict) or not isinstance(runs, list) or len(runs) < 2:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.models import build, parameter_count
-from fastcifar.models.speednet import Conv, SpeedNet
+from fastcifar.models.speednet import Conv, GhostBatchNorm, SpeedNet
 from fastcifar.recipe import Speednet
 from fastcifar.training.evaluate import normalise
 
@@ -163,6 +163,23 @@ def test_running_statistics_take_the_share_of_a_batch_that_the_recipe_says() -> 
     torch.testing.assert_close(norm.running_var, 0.7 + 0.3 * seen[0].var((0, 2, 3)))
 
 
+def test_ghost_batches_have_statistics_of_their_own(restored_rng: object) -> None:
+    whole, ghost = nn.BatchNorm2d(4, momentum=0.3), GhostBatchNorm(4, 5, eps=1e-5, momentum=0.3)
+    x = torch.randn(12, 4, 3, 3)
+    parts = [nn.BatchNorm2d(4)(part) for part in (x[:6], x[6:])]  # two of about five images
+    torch.testing.assert_close(ghost(x), torch.cat(parts))
+    twice = torch.cat((x, x))
+    ghost.reset_running_stats()
+    ghost.images = 12
+    ghost(twice)
+    whole(x)  # of parts with equal statistics the running ones move as far as those of one batch
+    torch.testing.assert_close(ghost.running_mean, whole.running_mean)
+    torch.testing.assert_close(ghost.running_var, whole.running_var)
+    torch.testing.assert_close(ghost.eval()(x), whole.eval()(x))
+    ghost.train()
+    torch.testing.assert_close(ghost(x[:7]), nn.BatchNorm2d(4)(x[:7]))  # too few for two parts
+
+
 @pytest.mark.parametrize("eps", [1e-7, 5e-4, 0.1])
 def test_prepare_whitens_the_patches(images: Tensor, eps: float) -> None:
     images = images + 0.5  # a mean that may not be subtracted
@@ -248,7 +265,9 @@ def test_on_the_meta_device_it_has_the_names_and_shapes_of_a_real_one() -> None:
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_it_compiles_as_one_graph(depth: int) -> None:
-    network = SpeedNet(Speednet(widths=NARROW, depth=depth, residual=True)).to(memory_format=torch.channels_last)
+    network = SpeedNet(Speednet(widths=NARROW, depth=depth, residual=True, norm_images=1)).to(
+        memory_format=torch.channels_last
+    )
     images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
     wanted = copy.deepcopy(network)(images)
     compiled = torch.compile(network, fullgraph=True, backend="eager", dynamic=False)

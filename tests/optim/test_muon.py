@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,8 @@ def apart(ours: Tensor, expected: NDArray[np.float64]) -> float:
     return float(difference / np.linalg.norm(expected))
 
 
-def optimizer_of(*parameters: Tensor, lr: float = 0.1, momentum: float = 0.6, normalise_weights: bool = False) -> Muon:
-    return Muon(parameters, lr=lr, momentum=momentum, newton_schulz_steps=3, normalise_weights=normalise_weights)
+def optimizer_of(*parameters: Tensor, lr: float = 0.1, momentum: float = 0.6, **about: Any) -> Muon:
+    return Muon(parameters, lr=lr, momentum=momentum, newton_schulz_steps=3, **{"normalise_weights": False, **about})
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
@@ -95,6 +96,34 @@ def test_three_steps_by_hand(
         expected = expected - rate * by_hand(gradient + momentum * buffer, 3)
     assert apart(weight, expected) < 0.01
     assert weight.is_contiguous(memory_format=layout)
+
+
+def test_with_a_second_momentum_rows_are_evened_over_time(restored_rng: object) -> None:
+    """NorMuon's by hand: the update's rows over the root of the running mean of their mean squares, its norm kept."""
+    shape = 8, 5, 3, 3
+    weight, plain = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    evening = optimizer_of(weight, lr=1.0, momentum=0.0, second_momentum=0.75)
+    other = optimizer_of(plain, lr=1.0, momentum=0.0)
+    running = torch.zeros(8, 1)
+    for step in range(3):
+        before, before_plain = weight.detach().clone(), plain.detach().clone()
+        weight.grad = torch.randn(shape) * torch.linspace(0.1, 3, 8)[:, None, None, None]
+        plain.grad = weight.grad.clone()
+        evening.step()
+        other.step()
+        update = (before_plain - plain).detach().flatten(1)
+        running = 0.75 * running + 0.25 * update.square().mean(1, keepdim=True)
+        even = update / running.sqrt()
+        wanted = even * update.norm() / even.norm()
+        found = (before - weight).detach().flatten(1)
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+        if not step:
+            assert found.norm(dim=1).std() < 1e-3 < update.norm(dim=1).std()
+    weight.grad = torch.zeros(shape)
+    nothing = nn.Parameter(torch.ones(shape))
+    nothing.grad = torch.zeros(shape)
+    optimizer_of(nothing, lr=1.0, second_momentum=0.75).step()
+    assert torch.equal(nothing, torch.ones(shape))
 
 
 def test_on_wide_matrices_it_is_torchs_own(restored_rng: object) -> None:
@@ -161,10 +190,10 @@ def test_newton_schulz_is_one_graph_and_the_rate_is_not_in_it(restored_rng: obje
     assert len(graphs) == 1
 
 
-@pytest.mark.parametrize("rest", ["sgd", "adam"])
-def test_captured_and_restored_it_goes_on_as_it_would_have(rest: str, restored_rng: object) -> None:
+@pytest.mark.parametrize(("rest", "evened"), [("sgd", 0.0), ("adam", 0.0), ("sgd", 0.9)])
+def test_captured_and_restored_it_goes_on_as_it_would_have(rest: str, evened: float, restored_rng: object) -> None:
     network = ResNet(Resnet(width=4)).to(memory_format=torch.channels_last)
-    config = Config(rest=rest, lr=0.1, bias_lr=0.01, head_lr=0.01)  # type: ignore[arg-type]
+    config = Config(rest=rest, lr=0.1, bias_lr=0.01, head_lr=0.01, second_momentum=evened)  # type: ignore[arg-type]
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     state = TrainState(network, muon(network, config), scaler, device=torch.device("cpu"), steps_per_epoch=4)
     images = torch.randn(4, 3, 32, 32)

@@ -11,8 +11,19 @@ import pytest
 from made_records import record
 
 from fastcifar.errors import InputError
-from fastcifar.recipe import Adam, Augmentation, Average, Evaluation, Resnet, Selection
-from fastcifar.recipe.migrate import with_kinds
+from fastcifar.recipe import (
+    Adam,
+    Augmentation,
+    Average,
+    Evaluation,
+    Muon,
+    Recipe,
+    Resnet,
+    Schedule,
+    Selection,
+    Speednet,
+)
+from fastcifar.recipe.migrate import with_even_rows, with_kinds
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.migrate import MIGRATIONS, migrated
 from fastcifar.records.protocol import ProtocolName
@@ -165,6 +176,18 @@ def test_before_the_sixth_version_every_epoch_was_of_all_images(
     assert migrated(values)["recipe"]["selection"] == {"leave_out": 0.0, "after_epoch": 1}
     monkeypatch.undo()
     assert read(tmp_path, values).recipe == record().recipe
+
+
+def test_before_the_seventh_version_no_row_was_evened_and_no_batch_parted(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, schedule=Schedule(peak_epoch=1), model=Speednet(), optimizer=Muon())
+    present = record(recipe=recipe)
+    values = {**json.loads(to_json(present)), "schema_version": 6}
+    assert values["recipe"]["optimizer"].pop("second_momentum") == 0
+    assert values["recipe"]["model"].pop("norm_images", "") is None
+    values["recipe_hash"] = recipe_hash(values["recipe"])
+    assert read(tmp_path, values).recipe == present.recipe
+    for junk in (None, [], {"model": 3, "optimizer": {"name": "adam"}}):
+        assert with_even_rows(junk) == junk
 
 
 @pytest.mark.parametrize("protocol", ["fixed-budget", "first-crossing"])
