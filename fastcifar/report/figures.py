@@ -103,7 +103,7 @@ def seconds(result: Mapping[str, object]) -> Picture | None:
         return None
     # Starting Python and reading the images; where a run was interrupted, what was lost too.
     found["the rest"] = max(whole - sum(found.values()), 0.0)
-    figure, axis = new_figure(0.95)
+    figure, axis = new_figure(1.2)
     left = 0.0
     for (name, spent), colour, hatch in zip(found.items(), SERIES, ("", "", "//////", "....."), strict=False):
         label = f"{name} {spent:,.1f} s"

@@ -65,8 +65,8 @@ def _joined(parts: Sequence[EpochPlan]) -> EpochPlan:
 def transforms(recipe: Recipe, seen: Transformed) -> Picture:
     """Of each image a row: as it is, and what was made of it, with what was done written below."""
     rows, columns = seen.images_nhwc.shape[:2]
-    figure, axis = new_figure(0.68 * rows + 0.1)
-    corners = _tiles(axis, seen.images_nhwc.reshape(-1, 32, 32, 3), columns, rows, pitch=(35, 48))
+    figure, axis = new_figure(0.74 * rows + 0.1)
+    corners = _tiles(axis, seen.images_nhwc.reshape(-1, 32, 32, 3), columns, rows, pitch=(35, 52))
     for number, (x, y) in enumerate(corners):
         row, column = divmod(number, columns)
         said = [f"epoch {column}", *seen.told(row, column - 1, recipe.augmentation)] if column else [seen.names[row]]

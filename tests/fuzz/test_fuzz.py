@@ -23,7 +23,7 @@ from PIL import Image
 
 import fastcifar
 from fastcifar.commands.command import COMMANDS
-from fastcifar.commands.parse import _flags
+from fastcifar.commands.parse import flags_of
 from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.recipe.files import load_recipe, shipped_recipes, to_toml
@@ -231,7 +231,7 @@ TRAINS = ("train", "find-lr", "bench")
 
 
 def test_command_lines(sandbox: Sandbox, things: Path) -> None:
-    flags = {name: list(_flags(kind)) for name, kind in COMMANDS.items()}
+    flags = {name: [flag for flag, _ in flags_of(kind)] for name, kind in COMMANDS.items()}
     everywhere = sorted({flag for some in flags.values() for flag in some})
     # Records are looked for below a folder: all of a disk, or the temporary files of others, would take their time.
     texts = [text.replace("\0", "\udcff") for text in damage.TEXTS if text.strip("/.")] + ["."]

@@ -190,8 +190,9 @@ def at(*starts: str) -> Callable[[int, Run], Run]:
         ("0001-01-01T00:00:00+00:00", "runs.0.started: 0001-01-01T00:00:00+00:00 is before there was CIFAR-10"),
         ("2999-01-01T00:00:00+00:00", "runs.0.started: 2999-01-01T00:00:00+00:00 is yet to come"),
         ("9999-12-31T23:59:59+00:00", "runs.0.started: 9999-12-31T23:59:59+00:00 with 23 s after it is no time"),
-        ((datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="milliseconds"), ""),  # a clock that is fast
+        ((datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="milliseconds"), ""),
     ],
+    ids=["long ago", "in the far future", "at the end of time", "a clock that is fast"],
 )
 def test_runs_are_of_a_time_that_can_be(tmp_path: Path, started: str, said: str) -> None:
     assert refusal(tmp_path, with_runs(at(started), 1)) == said
