@@ -45,7 +45,7 @@ def test_what_they_tell_to_type_is_understood(page: Path) -> None:
     """Names of subcommands and flags only: files and runs are the reader's."""
     blocks = re.findall(r"^```\n(.*?)^```|^((?:    .*\n)+)", page.read_text(), re.MULTILINE | re.DOTALL)
     for line in re.findall(r"^ *fastcifar ([^#\n]+)", "\n".join(map("".join, blocks)), re.MULTILINE):
-        words = re.sub(r"<your run>", "x", re.sub(r" > .*|\[FLAGS\]|\.\.\.", "", line)).split()
+        words = re.sub(r"<your run>", "x", re.sub(r" > .*|\[FLAGS\]|\.\.\.|\|\S+", "", line)).split()
         try:
             parse(words)
             complaint = ""

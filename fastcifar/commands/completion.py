@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, get_args, get_origin
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from fastcifar.commands.command import COMMANDS, GROUPS, Command, command
 from fastcifar.commands.parse import HELP, flags_of
@@ -38,7 +38,7 @@ complete -o default -F _fastcifar fastcifar
 class Completion(Command):
     """Print what completes fastcifar's commands and flags in a shell, for its start-up file: source <(...)."""
 
-    shell: Annotated[Literal["bash", "zsh"], Positional]
+    shell: Annotated[Literal["bash", "zsh"], Positional, arg(metavar="bash|zsh")]
     """bash: source <(fastcifar completion bash); zsh likewise."""
 
     def run(self, console: Console) -> None:
