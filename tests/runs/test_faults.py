@@ -91,7 +91,7 @@ def test_a_folder_that_becomes_read_only(tmp_path: Path, restored_rng: object) -
         if root:
             os.seteuid(0)
         path.chmod(0o755)
-    assert caught.value.filename == str(path / "events.jsonl")
+    assert caught.value.filename == str(path / "steps.csv")
     kept = f"; finished epochs: 1, kept in {path}; --resume {path} goes on"
     assert caught.value.strerror == f"Permission denied{kept}"
     assert_as_undisturbed(fastcifar.resume(path))
@@ -126,9 +126,9 @@ def test_a_folder_that_is_only_to_be_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_that_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_rng: object) -> None:
     path = tmp_path / "run"
-    with pytest.raises(FileNotFoundError, match=r"run/events\.jsonl") as caught:
+    with pytest.raises(FileNotFoundError, match=r"run/steps\.csv") as caught:
         fastcifar.train(RECIPE, execution=CPU, out=path, observers=[At(lambda: path.rename(tmp_path / "moved"))])
-    assert caught.value.filename == str(path / "events.jsonl")
+    assert caught.value.filename == str(path / "steps.csv")
     assert_as_undisturbed(fastcifar.resume(tmp_path / "moved"))
 
 
