@@ -128,6 +128,7 @@ def test_without_the_flag_there_is_no_trace(tmp_path: Path) -> None:
     assert main([*TINY, "--no-report", "--out", str(tmp_path / "run")]) == 0
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "events.jsonl",
+        "steps.csv",
         "model.safetensors",
         "run.json",
         "seed.toml",
