@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_one_that_is_killed_is_started_again_and_the_run_goes_on(place: Path) ->
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 processes") == 2  # rank 0 alone prints, in each session
     assert "goes on in epoch" in done.stdout
-    assert "fastcifar: rank 0 of 2: another process has gone: RuntimeError: " in done.stderr
+    # Of what the other rank sees first: that its neighbour is gone, or torchrun's signal.
+    assert re.search(r"^fastcifar: (rank 0 of 2: another process has gone|interrupted)", done.stderr, re.MULTILINE)
     said = json.loads((place / "run" / "run.json").read_text())
     assert (said["status"], said["result"]["interruptions"], said["environment"]["gpus"]) == ("finished", 1, 0)
     assert len((place / "run" / "steps.csv").read_text().splitlines()) == 1 + 4 * 4
