@@ -52,6 +52,8 @@ def read_steps(run: Path, epochs: int) -> Steps | None:
         return None
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    if written == HEADER:  # of one that kept none went on when all was trained
+        return None
     try:
         if not written.startswith(HEADER) or not written[len(HEADER) :].strip():
             raise ValueError("no steps")

@@ -90,7 +90,8 @@ class Ranks:
         if self.count > 1:
             for buffer in network.buffers():
                 if buffer.is_floating_point():
-                    dist.all_reduce(buffer.div_(self.count))
+                    dist.all_reduce(buffer)
+                    buffer.div_(self.count)  # in this order what is the same on all ranks stays it, to the bit
 
     def gathered(self, rows: Tensor, total: int) -> Tensor:
         """The ranks' rows (n, ...) of `total`, of which rank r has r, r + N, ..., in their places: (total, ...)."""
@@ -133,8 +134,8 @@ def present() -> Ranks:
 def joined(execution: Execution) -> Iterator[Ranks]:
     """Be with the processes that torchrun started for as long as this lasts; `execution` is resolved.
 
-    Where it started one alone, or somebody has joined before, nothing is done. Raises `InputError` where this machine
-    has fewer GPUs than processes, `RunError` where the others are not to be had.
+    Where it started one alone, or somebody has joined before (with gloo for the CPU), nothing is done. Raises
+    `InputError` where this machine has fewer GPUs than processes, `RunError` where the others are not to be had.
     """
     rank, count = processes()
     if count == 1 or dist.is_initialized():

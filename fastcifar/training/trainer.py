@@ -151,8 +151,9 @@ class Trainer:
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
     def leave(self) -> None:
-        """No step is taken any more, so that the other ranks may go."""
-        del self._step
+        """No step is taken any more, so that the other ranks may go; of one alone nothing changes."""
+        if self.ranks.count > 1:
+            del self._step
 
     def restore(self, captured: dict[str, Any]) -> None:
         """Go on from a state that a trainer of an equal recipe was in (`TrainState.state_dict`), not trained here.
@@ -211,10 +212,9 @@ class Trainer:
         self._step.image_size = self.recipe.image_size_of(state.epoch)
         plan = self._plan(state.epoch)
         mine, rows = self.ranks.part(plan, batch_size), self.ranks.rows(batch_size)
-        for images, labels in self._batches(plan, state.epoch, state.step) if state.step < steps else ():
+        for images, labels, batch in self._batches(plan, state.epoch, state.step) if state.step < steps else ():
             rate = rate_of(done + state.step)
             optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
-            batch = min(batch_size, len(plan) - state.step * batch_size)
             loss, logits, correct = self._step(images, labels, batch)
             state.losses[state.step] = loss
             state.correct += correct
@@ -248,13 +248,15 @@ class Trainer:
         state.end_epoch(log)
         return log
 
-    def _batches(self, plan: EpochPlan, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor]]:
-        """The batches of epoch `epoch` (from 0), whose plan this is, from step `first` on, as they are trained on."""
+    def _batches(self, plan: EpochPlan, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor, int]]:
+        """This rank's rows of each batch of epoch `epoch` (from 0) by its plan, from step `first` on, and its size."""
         size = self.recipe.batch_size_of(epoch)
         loaded = self._loaders[size].batches(self.ranks.part(plan, size)[first * self.ranks.rows(size) :])
-        if self._augment is None:
-            return loaded
-        return self._augment.batches(loaded, self.recipe.seed, epoch, first)
+        if self._augment:
+            loaded = self._augment.batches(loaded, self.recipe.seed, epoch, first)
+        with contextlib.closing(loaded):
+            for step, (images, labels) in enumerate(loaded, first):
+                yield images, labels, min(size, len(plan) - step * size)
 
     def _plan(self, epoch: int) -> EpochPlan:
         """What is trained on in epoch `epoch`, from 0."""
@@ -310,9 +312,9 @@ class Trainer:
         with self.state.untouched(), contextlib.closing(every) as batches:
             self.model.train()
             self._step.image_size = self.recipe.image_size_of(0)
-            for rate, (images, labels) in zip(rates, batches, strict=False):
+            for rate, (images, labels, batch) in zip(rates, batches, strict=False):
                 optim.set_rates(self.state.optimizers, rate)
-                losses.append(self._step(images, labels, self.recipe.batch_size)[0].item())
+                losses.append(self._step(images, labels, batch)[0].item())
                 if stop(losses[-1]):
                     break
         return losses

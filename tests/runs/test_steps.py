@@ -27,6 +27,7 @@ def test_they_are_placed_in_their_epochs(tmp_path: Path) -> None:
 def test_a_run_of_before_kept_none(tmp_path: Path) -> None:
     assert read_steps(tmp_path, 2) is None
     assert steps_of_epochs(tmp_path, 2) == FIRST.encode()
+    assert read_steps(written(tmp_path), 2) is None  # it went on when only its end was left
 
 
 def test_one_that_went_on_from_before_has_its_later_epochs(tmp_path: Path) -> None:
@@ -45,7 +46,6 @@ def test_what_goes_on_keeps_whole_epochs_alone(tmp_path: Path) -> None:
     "text",
     [
         "",
-        FIRST,
         FIRST + "\n",
         FIRST + "# \n",
         FIRST + "1,1\n",
