@@ -116,6 +116,10 @@ def test_toml_out_and_in_again(recipe: Recipe) -> None:
         ("[schedule]\nmin_lr = true", "schedule.min_lr: input should be a valid number, got True"),
         ("[schedule]\npeak_epoch = 'find'", "schedule.peak_epoch: input should be a valid number, got 'find'"),
         ("[schedule]\npeak_epoch = 25", "schedule.peak_epoch: 25 is past the end of 24 epochs"),
+        (
+            "[schedule]\nhold_epochs = 20",
+            "schedule.hold_epochs: 20 after the peak, epoch 5, go past the end of 24 epochs",
+        ),
         ("epochs = 2021-01-01", "epochs: input should be a valid integer, got '2021-01-01'"),
     ],
 )
@@ -169,6 +173,11 @@ def test_odd_files(tmp_path: Path, text: str) -> None:
 def test_other_epochs_move_the_peak_in_proportion() -> None:
     recipe = load_recipe("seed").with_epochs(12)
     assert (recipe.epochs, recipe.schedule.peak_epoch) == (12, 2.5)
+    held = merged(Recipe(), {"schedule": {"peak_epoch": 5.1, "hold_epochs": 18.9}})
+    for epochs in range(1, 100):  # to the end, by whatever they are rounded
+        schedule = merged(held, {"epochs": epochs}).schedule
+        assert schedule.hold_epochs == pytest.approx(18.9 * epochs / 24)
+    assert merged(held, {"epochs": 48, "schedule": {"hold_epochs": 2}}).schedule.peak_epoch == pytest.approx(10.2)
 
 
 def test_other_rates() -> None:

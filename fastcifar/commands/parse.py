@@ -13,7 +13,7 @@ import tyro
 import fastcifar
 from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfModel, OfRecipe
 from fastcifar.errors import InputError
-from fastcifar.recipe import KINDS, Recipe, kind_of, merged
+from fastcifar.recipe import KINDS, MOVING, Recipe, kind_of, merged, moved
 from fastcifar.report.console import Console
 
 HELP = ("-h", "--help")
@@ -94,15 +94,15 @@ def _with_flags(name: str, arguments: Sequence[str]) -> Command:
     arguments, own = _own_arguments(arguments, start)
     command = _read(kind, arguments, about | {"default": kind(**defaults | {"recipe": start})})
     recipe = command.recipe
-    if recipe.epochs != base.epochs and not given.peak:
-        peak = base.with_epochs(recipe.epochs).schedule.peak_epoch
-        recipe = replace(recipe, schedule=replace(recipe.schedule, peak_epoch=peak))
+    if recipe.epochs != base.epochs:
+        kept = [name for name in MOVING if getattr(given, name)]
+        own["schedule"] = moved(base, recipe.epochs, but=kept)
     return replace(command, recipe=merged(recipe, own, prefix="--"))
 
 
 def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
-    """`recipe`, `model` and `optimizer`: they decide what the other flags are, and their defaults; `device`; `peak`:
-    whether the peak's epoch is given."""
+    """`recipe`, `model` and `optimizer`: they decide what the other flags are, and their defaults; `device`; and
+    whether what moves with the epochs is given."""
     parser = early()
     # A missing value is left to tyro's complaint.
     parser.add_argument("--recipe", nargs="?", default=AUTO, const=AUTO)
@@ -110,7 +110,9 @@ def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{table}", f"--{table}.name", nargs="?", dest=table)
     parser.add_argument("--device", nargs="?", default=AUTO, const=AUTO)
     parser.add_argument("--resume", nargs="?")
-    parser.add_argument("--schedule.peak-epoch", "--schedule.peak_epoch", nargs="?", const=True, dest="peak")
+    for name in MOVING:
+        flags = (f"--schedule.{name.replace('_', '-')}", f"--schedule.{name}")
+        parser.add_argument(*flags, nargs="?", const=True, dest=name)
     found, rest = parser.parse_known_args(arguments)
     found.rest = rest
     return found

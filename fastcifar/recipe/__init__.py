@@ -5,6 +5,7 @@ loader, precision, ...) is `fastcifar.execution`.
 """
 
 import json
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -41,6 +42,7 @@ from fastcifar.recipe.tables import (
 __all__ = [
     "DATASETS",
     "KINDS",
+    "MOVING",
     "Adam",
     "Augmentation",
     "Average",
@@ -59,6 +61,7 @@ __all__ = [
     "differences",
     "kind_of",
     "merged",
+    "moved",
     "validated",
 ]
 
@@ -122,7 +125,8 @@ class Recipe:
 
     def left_out_of(self, epoch: int) -> float:
         """The share of the training images that epoch `epoch`, from 0, leaves out."""
-        return self.selection.leave_out if epoch >= self.selection.after_epoch else 0.0
+        among = self.selection.after_epoch <= epoch < self.epochs - self.selection.last_epochs
+        return self.selection.leave_out if among else 0.0
 
     def images_of(self, epoch: int, images: int) -> int:
         """How many of `images` training images epoch `epoch`, from 0, is of; whole batches where some are left out."""
@@ -140,11 +144,11 @@ class Recipe:
         return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))
 
     def with_epochs(self, epochs: int) -> Self:
-        """This recipe over another number of epochs, its peak moved in proportion."""
+        """This recipe over another number of epochs, its peak and what stays there moved in proportion."""
         if epochs == self.epochs:
             return self  # to the bit: x * n / n is not always x
-        peak_epoch = self.schedule.peak_epoch * epochs / self.epochs
-        return replace(self, epochs=epochs, schedule=replace(self.schedule, peak_epoch=peak_epoch))
+        moved = {name: getattr(self.schedule, name) * epochs / self.epochs for name in MOVING}
+        return replace(self, epochs=epochs, schedule=replace(self.schedule, **moved))
 
     def with_optimizer(self, optimizer: AnyOptimizer) -> Self:
         """This recipe with another optimizer, the schedule's rates in proportion: the peak of one that brings its rates
@@ -179,6 +183,12 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         (
             schedule.peak_epoch > recipe.epochs,
             f"schedule.peak_epoch: {schedule.peak_epoch:g} is past the end of {recipe.epochs} epochs",
+        ),
+        (
+            # Both may have been moved, each to the bit.
+            schedule.peak_epoch + schedule.hold_epochs > recipe.epochs * (1 + 1e-12),
+            f"schedule.hold_epochs: {schedule.hold_epochs:g} after the peak, epoch {schedule.peak_epoch:g}, "
+            f"go past the end of {recipe.epochs} epochs",
         ),
         (
             schedule.min_lr > schedule.max_lr,
@@ -221,6 +231,14 @@ def differences(recipe: Recipe, other: Recipe) -> list[str]:
     return [f"{key} is {one.get(key)}, not {two.get(key)}" for key in one | two if one.get(key) != two.get(key)]
 
 
+def moved(recipe: Recipe, epochs: int, but: Container[str] = ()) -> dict[str, float]:
+    """The fields of `recipe`'s schedule that other `epochs` move, and where to, without those in `but`."""
+    schedule = recipe.with_epochs(epochs).schedule
+    return {name: getattr(schedule, name) for name in MOVING if name not in but}
+
+
+MOVING = ("peak_epoch", "hold_epochs")
+"""The fields of a schedule that are numbers of epochs."""
 DATASETS = ("cifar10", "cifar100", "synthetic")
 """The data sets that have names; any other is a folder."""
 _ADAPTER = TypeAdapter(Recipe)
@@ -229,7 +247,7 @@ _ADAPTER = TypeAdapter(Recipe)
 def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
     """`base` with nested `changes`, checked: what a TOML file, or a command line, says of a recipe.
 
-    A table of another kind than the base's begins with the defaults of its kind. The peak moves with `epochs`, and the
+    A table of another kind than the base's begins with the defaults of its kind. The cycle moves with `epochs`, and the
     rates with the optimizer (`Recipe.with_optimizer`), unless they are among the changes. Raises `InputError`.
     """
     values = asdict(base)
@@ -247,7 +265,7 @@ def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
     if "optimizer" in changes and "max_lr" not in schedule:
         optimizer = validated({"optimizer": values["optimizer"]}, prefix).optimizer
         values["schedule"] = asdict(base.with_optimizer(optimizer).schedule) | schedule
-    if "epochs" in changes and "peak_epoch" not in schedule:
+    if "epochs" in changes:
         epochs = validated({"epochs": values["epochs"], "schedule": {"peak_epoch": 0}}, prefix).epochs
-        values["schedule"]["peak_epoch"] = base.with_epochs(epochs).schedule.peak_epoch
+        values["schedule"] = values["schedule"] | moved(base, epochs, but=schedule)
     return validated(values, prefix)

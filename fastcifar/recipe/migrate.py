@@ -56,6 +56,19 @@ def with_even_rows(values: Any) -> Any:
     return {**values, **filled}
 
 
+def with_ends(values: Any) -> Any:
+    """A recipe's JSON from before a rate could stay at its peak, and the last epochs be of all images where others are
+    not: it is of version 7 of records. As in `with_kinds`, what is none is passed on.
+    """
+    if not isinstance(values, dict):
+        return values
+    new: dict[str, dict[str, Any]] = {"schedule": {"hold_epochs": 0.0}, "selection": {"last_epochs": 0}}
+    filled = {
+        table: {**fields, **values[table]} for table, fields in new.items() if isinstance(values.get(table), dict)
+    }
+    return {**values, **filled}
+
+
 def with_kinds(values: Any) -> Any:
     """A recipe's JSON from before its networks and optimizers had names, with what has come since.
 

@@ -259,6 +259,8 @@ class Selection:
     """Share of the images that an epoch leaves out: those whose loss was least when they were last trained on."""
     after_epoch: Annotated[int, Field(ge=1)] = 1
     """Epochs that come before, of all images."""
+    last_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs at the end that are of all images too."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,8 @@ class Schedule:
     """Learning rate at the peak (LRMAX); of an optimizer that brings its rates, the factor there, usually 1."""
     peak_epoch: NonNegative = 5.0
     """Epoch at whose end the peak is reached; moves in proportion where epochs alone is given."""
+    hold_epochs: NonNegative = 0.0
+    """Epochs that then stay at the peak, before the way down; as many in proportion where epochs alone is given."""
     shape: Literal["linear", "cosine"] = "linear"
     """The way up and down."""
 

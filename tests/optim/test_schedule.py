@@ -110,6 +110,21 @@ def test_epochs_of_unequal_length() -> None:
     assert int(np.argmax([half(step) for step in range(20)])) == 11
 
 
+def test_a_rate_that_stays_at_its_peak() -> None:
+    held = Schedule(min_lr=0.0, max_lr=1.0, peak_epoch=1, hold_epochs=1.5)
+    lr = [one_cycle(held, [10, 4, 6])(step) for step in range(20)]
+    rise, top, fall = lr[:9], lr[9:17], lr[16:]
+    np.testing.assert_allclose(rise, np.arange(9) / 9)
+    assert top == [1.0] * 8  # 4 steps of epoch 2, half of epoch 3's 6
+    np.testing.assert_allclose(fall, [1, 2 / 3, 1 / 3, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("peak_epoch", [0.0, 1.0])
+def test_a_rate_that_stays_at_its_peak_to_the_end(peak_epoch: float) -> None:
+    lr = rates(Schedule(max_lr=0.01, peak_epoch=peak_epoch, hold_epochs=4 - peak_epoch), epochs=4, steps_per_epoch=5)
+    assert lr[int(5 * peak_epoch) :] == [0.01] * int(20 - 5 * peak_epoch)
+
+
 def test_a_cycle_of_one_step_is_its_peak() -> None:
     assert rates(Schedule(min_lr=0.0, max_lr=0.01, peak_epoch=0.25), epochs=1, steps_per_epoch=1) == [0.01]
 

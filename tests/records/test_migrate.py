@@ -23,7 +23,7 @@ from fastcifar.recipe import (
     Selection,
     Speednet,
 )
-from fastcifar.recipe.migrate import with_even_rows, with_kinds
+from fastcifar.recipe.migrate import with_ends, with_even_rows, with_kinds
 from fastcifar.records.check import read_record, require_reached
 from fastcifar.records.migrate import MIGRATIONS, migrated
 from fastcifar.records.protocol import ProtocolName
@@ -170,10 +170,12 @@ def test_before_the_sixth_version_every_epoch_was_of_all_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {**json.loads(to_json(record())), "schema_version": 5}
-    assert values["recipe"].pop("selection") == {"leave_out": 0.0, "after_epoch": 1}
+    selection = values["recipe"].pop("selection")
     values["recipe_hash"] = recipe_hash(values["recipe"])
-    monkeypatch.setattr(Selection.__init__, "__defaults__", (0.5, 2))
-    assert migrated(values)["recipe"]["selection"] == {"leave_out": 0.0, "after_epoch": 1}
+    monkeypatch.setattr(Selection.__init__, "__defaults__", (0.5, 2, 1))
+    assert (
+        migrated(values)["recipe"]["selection"] == selection == {"leave_out": 0.0, "after_epoch": 1, "last_epochs": 0}
+    )
     monkeypatch.undo()
     assert read(tmp_path, values).recipe == record().recipe
 
@@ -198,6 +200,17 @@ def test_before_the_seventh_version_equal_accuracies_had_a_p(tmp_path: Path, pro
     found = read(tmp_path, values)
     assert found == present
     assert (found.summary.p, found.summary.reached) == (None, protocol == "first-crossing")
+
+
+def test_before_the_eighth_version_no_rate_stayed_at_its_peak(tmp_path: Path) -> None:
+    present = record()
+    values = {**json.loads(to_json(present)), "schema_version": 7}
+    assert values["recipe"]["schedule"].pop("hold_epochs") == 0
+    assert values["recipe"]["selection"].pop("last_epochs") == 0
+    values["recipe_hash"] = recipe_hash(values["recipe"])
+    assert read(tmp_path, values).recipe == present.recipe
+    for junk in (None, [], {"schedule": 3}):
+        assert with_ends(junk) == junk
 
 
 def test_what_the_second_version_says_was_used_stands(tmp_path: Path) -> None:

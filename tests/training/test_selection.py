@@ -47,6 +47,8 @@ def test_the_hardest_stay_in_the_sequence_of_the_plan() -> None:
         ({}, [300, 300, 300]),
         ({"selection": {"leave_out": 0.25, "after_epoch": 1}}, [300, 200, 200]),  # 225, in whole batches
         ({"selection": {"leave_out": 0.25, "after_epoch": 2}, "batch_sizes": [100, 100, 50]}, [300, 300, 200]),
+        ({"selection": {"leave_out": 0.25, "last_epochs": 1}}, [300, 200, 300]),
+        ({"selection": {"leave_out": 0.25, "last_epochs": 4}}, [300, 300, 300]),
         ({"selection": {"leave_out": 0.9}}, [300, 100, 100]),  # a batch at the least
         ({"drop_last": True, "batch_size": 128}, [256, 256, 256]),
         ({"drop_last": True, "batch_size": 64, "selection": {"leave_out": 0.1}}, [256, 192, 192]),
