@@ -3,7 +3,8 @@ checkout with changes that are not committed, unless told to by --allow-dirty.
 
 `python -m benchmarks gpu` is the suite for a machine with a GPU: see benchmarks/gpu.py; `kills` and `soak` try what
 becomes of runs that are killed: see benchmarks/kills.py; `checkpoints` measures what keeping a run's state costs;
-`search` looks for better recipes: see benchmarks/searching.py.
+`search` looks for better recipes: see benchmarks/searching.py; `scaling` measures a step in several processes: see
+benchmarks/scaling.py.
 """
 
 import argparse
@@ -12,11 +13,11 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import checkpoints, gpu, kills, searching
+from benchmarks import checkpoints, gpu, kills, scaling, searching
 from benchmarks.machine import RESULTS, machine, require_clean
 from fastcifar.bench.environment import environment
 from fastcifar.commands import main
-from fastcifar.errors import InputError, Stopped
+from fastcifar.errors import InputError, RunError, Stopped
 from fastcifar.stopping import end_on_signals
 
 WIDTHS = (8, 16, 32, 64)
@@ -58,6 +59,7 @@ def run(arguments: list[str]) -> int:
         "soak": kills.soak_suite,
         "checkpoints": checkpoints.suite,
         "search": searching.suite,
+        "scaling": scaling.suite,
     }
     try:
         if not arguments or arguments[0] not in others:
@@ -67,6 +69,9 @@ def run(arguments: list[str]) -> int:
     except InputError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
+    except RunError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"benchmarks: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
         return 1

@@ -83,6 +83,14 @@ def processes() -> tuple[int, int]:
     return (rank, count) if 0 <= rank < count else (0, 1)
 
 
+def machines() -> int:
+    """On how many machines those processes are, each with as many as this one."""
+    try:
+        return max(1, processes()[1] // int(os.environ["LOCAL_WORLD_SIZE"]))
+    except (KeyError, ValueError, ZeroDivisionError):
+        return 1
+
+
 def possible(execution: Execution) -> Execution:
     """`execution`, resolved on some machine, with `auto` for what this one has not."""
     import torch

@@ -32,7 +32,7 @@ def imported(file: Path) -> set[str]:
 
 def test_all_that_the_package_imports_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    declared = names([*PROJECT["dependencies"], *extras["export"], *extras["tensorboard"]])
+    declared = names([*PROJECT["dependencies"], *extras["export"], *extras["tensorboard"], *extras["ray"]])
     distributions = metadata.packages_distributions()
     for file in (CHECKOUT / "fastcifar").rglob("*.py"):
         for name in imported(file) - set(sys.stdlib_module_names) - {"fastcifar"}:

@@ -14,7 +14,7 @@ import pynvml
 import torch
 
 import fastcifar
-from fastcifar.execution import compiler, processes
+from fastcifar.execution import compiler, machines, processes
 
 RESULTS = "benchmarks/results"  # of the project's suite, in a checkout: no figure depends on what lies there
 
@@ -22,7 +22,9 @@ RESULTS = "benchmarks/results"  # of the project's suite, in a checkout: no figu
 def environment(device: str | None = None) -> dict[str, Any]:
     """GPU, driver, CPU, memory, operating system, versions, compiler and git commit; None where there is none.
 
-    `gpu` and `gpus` are what a run on `device` uses: one GPU on cuda, none on cpu; without a `device`, what is there.
+    `gpu` and `gpus` are what a run on `device` uses: a GPU for each process on cuda, none on cpu; without a `device`,
+    what is there. `processes` are those that torchrun started, on so many `machines`; `sharing` is for
+    whoever makes runs at once to say.
     `memory_gib` are GiB; nothing in it names a person, a host or a folder. `dirty`: something but results has changed
     since the commit. Both are looked up once in a process, which goes on with the source that it began with.
     """
@@ -34,6 +36,9 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "dirty": dirty,
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "gpus": (processes()[1] if device else torch.cuda.device_count()) if on_gpu else 0,
+        "processes": processes()[1],
+        "machines": machines(),
+        "sharing": None,
         **_nvml(on_gpu),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),

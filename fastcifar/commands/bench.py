@@ -1,7 +1,8 @@
 """The subcommands that measure: `fastcifar bench` of rates, accuracy, peers and profile."""
 
 from argparse import Namespace
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -149,11 +150,19 @@ class Accuracy(Trains):
     """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
     resume: bool = False
     """Go on with the record that --json names, up to --runs, and inside a run that was interrupted."""
+    parallel: bool = False
+    """Make runs at once on a Ray cluster, or on this machine where there is none: one on each GPU, or on each machine
+    without. One that is interrupted is made anew. Needs the extra ray."""
+    workers: Annotated[int | None, optional("N")] = None
+    """With --parallel, so many at once."""
+    allow_shared: bool = False
+    """With --workers, several on one GPU or one machine's cores, whose seconds compare with no others."""
 
     def run(self, console: Console) -> None:
         """Train, keeping the record after every run, and print what it comes to."""
         from fastcifar.records.check import read_record
         from fastcifar.records.measure import bench_accuracy
+        from fastcifar.records.parallel import RayWorkers
         from fastcifar.records.record import to_json
         from fastcifar.report.progress import AccuracyConsole
         from fastcifar.report.tables import print_accuracy
@@ -161,6 +170,9 @@ class Accuracy(Trains):
 
         if self.runs < 1:
             raise InputError(f"--runs {self.runs}: at least one is needed")
+        for flag, value in (("--workers", self.workers), ("--allow-shared", self.allow_shared)):
+            if value and not self.parallel:
+                raise InputError(f"{flag}: of runs that are made at once, which --parallel asks for")
         seconds = _seconds(self.minutes)
         require_place(self.json)
         if self.resume and self.json is None:
@@ -185,7 +197,21 @@ class Accuracy(Trains):
 
         console.say(about.describe())
         try:
-            with AccuracyConsole(console, self.runs, self.recipe.target) as watcher:
+            with AccuracyConsole(console, self.runs, self.recipe.target) as watcher, ExitStack() as stack:
+                workers = None
+                if self.parallel:
+                    workers = stack.enter_context(
+                        RayWorkers(
+                            replace(about.recipe, dataset_sha256=about.dataset.sha256),
+                            about.own,
+                            about.execution,
+                            data=self.data,
+                            workers=self.workers,
+                            allow_shared=self.allow_shared,
+                            tell=watcher.note,
+                            progress=watcher.making,
+                        )
+                    )
                 record = bench_accuracy(
                     about.name,
                     about.recipe,
@@ -199,6 +225,7 @@ class Accuracy(Trains):
                     keep=keep,
                     watcher=watcher,
                     checkpoints=checkpoints_of(file),
+                    workers=workers,
                 )
         except BaseException as error:  # a person, a run that diverges, a full disk, too little memory
             if not isinstance(error, InputError) and (kept or checkpoints_of(file).exists()):

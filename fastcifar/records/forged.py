@@ -4,7 +4,6 @@ careless. `fastcifar.records.check` calls all of it, with its `refuse`, which ta
 
 import re
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import NoReturn, Protocol
 
 from fastcifar.recipe import DATASETS, Recipe
@@ -99,26 +98,40 @@ def check_different(record: Record, refuse: Refuse) -> None:
 
 
 def check_times(record: Record, refuse: Refuse) -> None:
-    """The runs began one after the other, since there is CIFAR-10, and none in the future."""
+    """Each worker's runs, in the record's order where it was the only one, began one after the other, since there is
+    CIFAR-10, and none in the future."""
     now = max(datetime.now(UTC), WRITTEN)
-    started, ends = list[datetime](), list[datetime]()
+    of_workers: dict[int | None, list[tuple[datetime, int]]] = {}
     for number, run in enumerate(record.runs):
-        place = f"runs.{number}.started"
         try:
             began = datetime.fromisoformat(run.started)
-            # What one run is given, a clock's step, those after it have no more.
-            end = max([began, *ends[-1:]]) + timedelta(seconds=run.wall_seconds)
-        except (ValueError, OverflowError):
-            refuse(place, f"{run.started} with {run.wall_seconds:g} s after it is no time")
+        except ValueError:
+            refuse(f"runs.{number}.started", f"{run.started} is no time")
+        _end(began, number, record, refuse)
         if not FIRST <= began <= now + timedelta(days=1):
-            refuse(place, f"{run.started} is {'before there was CIFAR-10' if began < FIRST else 'yet to come'}")
-        if ends and began < ends[-1] - CLOCK_STEP:
-            refuse(place, f"{run.started} is before the run before it had ended")
-        started.append(began)
-        ends.append(end)
-    for number, (one, other) in enumerate(pairwise(started), start=1):
-        if one == other:
-            refuse(f"runs.{number}.started", f"{record.runs[number].started} is when the run before it began")
+            why = "before there was CIFAR-10" if began < FIRST else "yet to come"
+            refuse(f"runs.{number}.started", f"{run.started} is {why}")
+        of_workers.setdefault(run.worker, []).append((began, number))
+    for worker, runs in of_workers.items():
+        if worker is not None:
+            runs.sort()  # one that was lost is made again later, by whoever is free
+        end = before = FIRST
+        for began, number in runs:
+            run, place = record.runs[number], f"runs.{number}.started"
+            if began < end - CLOCK_STEP:
+                refuse(place, f"{run.started} is before the run before it had ended")
+            if began == before:
+                refuse(place, f"{run.started} is when the run before it began")
+            # What one run is given, a clock's step, those after it have no more.
+            before, end = began, _end(max(began, end), number, record, refuse)
+
+
+def _end(began: datetime, number: int, record: Record, refuse: Refuse) -> datetime:
+    run = record.runs[number]
+    try:
+        return began + timedelta(seconds=run.wall_seconds)
+    except OverflowError:
+        refuse(f"runs.{number}.started", f"{run.started} with {run.wall_seconds:g} s after it is no time")
 
 
 def check_rates(record: Record, images: list[int], refuse: Refuse) -> None:

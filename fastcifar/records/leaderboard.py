@@ -182,13 +182,15 @@ def division(recipe: Recipe | None) -> Division:
 
 
 def hardware(environment: Environment) -> str:
-    """GPUs by name and number, or CPU and cores: what must be equal for times to be compared."""
+    """GPUs by name and number, or CPU and cores, on how many machines: what must be equal for times to be compared."""
+    machines = f" on {count} machines" if (count := environment.machines or 1) > 1 else ""
     if environment.gpu and environment.gpus != 0:
         number = environment.gpus or 1
-        return f"{number} x {environment.gpu}" if number > 1 else environment.gpu
+        return (f"{number} x {environment.gpu}" if number > 1 else environment.gpu) + machines
     cpu = re.sub(r"\((R|TM)\)|CPU|Processor", "", environment.cpu or "unknown")
     cores = f"{environment.cores or 'unknown'} cores"
-    return ", ".join(filter(None, (" ".join(cpu.split()), cores, environment.cpu_capability)))
+    processes = f"{count} processes{machines}" if (count := environment.processes or 1) > 1 else ""
+    return ", ".join(filter(None, (" ".join(cpu.split()), cores, environment.cpu_capability, processes)))
 
 
 def evaluation(record: Record) -> str:

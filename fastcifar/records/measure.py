@@ -1,8 +1,9 @@
 """`fastcifar bench accuracy`: a recipe over several seeds, and the record that comes of it."""
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,9 @@ from fastcifar.execution import Execution
 from fastcifar.files import Claim
 from fastcifar.own import OwnCode, digest
 from fastcifar.recipe import Recipe, differences, validated
+from fastcifar.records.measured import Ahead, Measured, Workers, differing
 from fastcifar.records.protocol import ProtocolName
-from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, Source, Work
+from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, Source, Work, recipe_hash
 from fastcifar.records.summary import make_record
 from fastcifar.training import checkpoint
 from fastcifar.training.checkpoint import Checkpoints, Spent
@@ -38,6 +40,45 @@ class Watcher(Observer):
         """Run `number` is over."""
 
 
+class Measurer:
+    """Trains `recipe` with one seed after another; what is compiled is compiled once.
+
+    `execution` is resolved; `here` is the environment; `worker` is the number of the process among several.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        execution: Execution,
+        own: OwnCode,
+        here: dict[str, Any],
+        worker: int | None = None,
+    ) -> None:
+        self._recipe, self._dataset, self._execution, self._own = recipe, dataset, execution, own
+        self._here, self._worker = here, worker
+        self._trainer: Trainer | None = None
+
+    def run(self, number: int, watcher: Watcher, checkpoints: Path | None = None) -> Measured:
+        """Run `number`, whose seed is as much past the recipe's; or the rest of it, if it was interrupted and its
+        state is in the folder `checkpoints`, where it is kept as it goes."""
+        recipe = replace(self._recipe, seed=self._recipe.seed + number)
+        if self._trainer is None:
+            self._trainer = Trainer(recipe, self._dataset, self._execution, self._own)
+            self._work = _work(self._trainer)
+        else:
+            self._trainer.restart(recipe)
+        run = _run(number, self._trainer, watcher, checkpoints, self._here)
+        return Measured(
+            run=run.model_copy(update={"worker": self._worker}),
+            images=Images(
+                train=recipe.images_of(0, len(self._dataset.train_images)), test=len(self._dataset.test_images)
+            ),
+            work=self._work,
+            environment=Environment(**self._here),
+        )
+
+
 def bench_accuracy(
     name: str,
     recipe: Recipe,
@@ -52,6 +93,7 @@ def bench_accuracy(
     keep: Callable[[Record], None],
     watcher: Watcher,
     checkpoints: Path | None = None,
+    workers: Workers | None = None,
 ) -> Record:
     """Train `recipe` `runs` times, with the seeds recipe.seed, recipe.seed + 1 and so on.
 
@@ -59,49 +101,68 @@ def bench_accuracy(
     them, and the record has its text. `earlier` runs of the same recipe on the same machine count, and `keep` gets the
     record after every run. The state of the run under way is kept in the folder `checkpoints`, from which a run that
     was interrupted goes on; it is gone in the end. Once `seconds` have passed, no further run begins. What is compiled
-    is compiled once; every run starts from weights of its own. Raises `InputError` where `earlier` is of something
-    else, a source cannot be kept, or another process measures there, `RunError` at a run that diverges.
+    is compiled once; every run starts from weights of its own. With `workers` runs are made at once, and one that is
+    interrupted is made anew. Raises `InputError` where `earlier` is of something else, a source cannot be kept, or
+    another process measures there, `RunError` at a run that diverges.
     """
     began = time.perf_counter()
     if protocol == "fixed-budget" and recipe.stop_at_target:
         raise InputError("--stop-at-target: fixed-budget times the whole recipe; leave it out, or use first-crossing")
+    own = own or OwnCode()
     recipe = validated(asdict(replace(recipe, dataset=dataset.name, dataset_sha256=dataset.sha256)))
-    sources = sources_of(own or OwnCode())
-    here = environment(execution.device)
+    sources = sources_of(own)
+    here = workers.environment() if workers else environment(execution.device)
     done = list(_continued(earlier, recipe, execution, protocol, here)) if earlier else []
     if earlier and len(done) >= runs:
         return earlier
+    record = earlier
+
+    def over() -> bool:
+        return seconds is not None and time.perf_counter() - began > seconds
+
     with _folder(checkpoints):
-        trainer, record = None, earlier
-        for number in range(len(done), runs):
-            seeded = replace(recipe, seed=recipe.seed + number)
-            if trainer is None:
-                trainer = Trainer(seeded, dataset, execution, own)
-                work = _work(trainer)
-            else:
-                trainer.restart(seeded)
-            done.append(_run(number, trainer, watcher, checkpoints, here))
-            record = make_record(
-                program=f"fastcifar {fastcifar.__version__}",
-                name=name,
-                protocol=protocol,
-                target=recipe.target,
-                recipe=recipe,
-                execution=execution,
-                images=Images(train=recipe.images_of(0, len(dataset.train_images)), test=trainer.test_images),
-                environment=here,
-                runs=done,
-                sources=sources,
-                work=work,
-            )
-            keep(record)  # before anybody hears of the run
-            if checkpoints:
-                checkpoint.clear(checkpoints)
-            watcher.end(number, done[-1])
-            if seconds is not None and time.perf_counter() - began > seconds:
-                break
+        ahead = Ahead(checkpoints, recipe_hash(asdict(recipe)), Environment(**here))
+        missing = [number for number in range(len(done), runs) if number not in ahead]
+        if workers:
+            source = workers.runs(missing, over)
+        else:
+            measurer = Measurer(recipe, dataset, execution, own, here)
+            source = _in_turn(measurer, missing, over, watcher, checkpoints)
+        with contextlib.closing(source):
+            for number, one in itertools.chain([(-1, None)], source):  # before the first, what is there already
+                if one:
+                    ahead.put(number, one)
+                while len(done) < runs and (found := ahead.get(len(done))):
+                    done.append(found.run)
+                    record = make_record(
+                        program=f"fastcifar {fastcifar.__version__}",
+                        name=name,
+                        protocol=protocol,
+                        target=recipe.target,
+                        recipe=recipe,
+                        execution=execution,
+                        images=found.images,
+                        environment=here,
+                        runs=done,
+                        sources=sources,
+                        work=found.work,
+                    )
+                    keep(record)  # before anybody hears of the run
+                    ahead.remove(len(done) - 1)
+                    if checkpoints:
+                        checkpoint.clear(checkpoints)
+                    watcher.end(len(done) - 1, done[-1])
     assert record is not None
     return record
+
+
+def _in_turn(
+    measurer: Measurer, numbers: Sequence[int], over: Callable[[], bool], watcher: Watcher, checkpoints: Path | None
+) -> Generator[tuple[int, Measured]]:
+    for number in numbers:
+        yield number, measurer.run(number, watcher, checkpoints)
+        if over():
+            break
 
 
 @contextlib.contextmanager
@@ -197,8 +258,7 @@ def _require_same(
     if executed != Executed(**asdict(execution)):
         raise InputError(f"--resume: the record was executed otherwise: {executed}")
     before, now = Environment.model_validate(environment), Environment.model_validate(here)
-    for field in Environment.model_fields:
+    for field in differing(before, now):
         one, other = getattr(before, field), getattr(now, field)
-        if one != other and field != "dirty":
-            raise InputError(f"--resume: the record's {field} is {one}, here it is {other}; start a new record")
+        raise InputError(f"--resume: the record's {field} is {one}, here it is {other}; start a new record")
     here["dirty"] = now.dirty or before.dirty

@@ -82,7 +82,10 @@ def _no_p_without_spread(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_peak(values: dict[str, Any]) -> dict[str, Any]:
-    """7 -> 8: no rate stayed at its peak, and where epochs left images out the last ones did."""
+    """7 -> 8: no rate stayed at its peak, and where epochs left images out the last ones did; no runs were made at
+    once."""
+    if isinstance(runs := values.get("runs"), list):
+        values = {**values, "runs": [{"worker": None} | run if isinstance(run, dict) else run for run in runs]}
     return {**values, "recipe": with_ends(values.get("recipe"))}
 
 

@@ -17,8 +17,10 @@ def other_cores(record: Record) -> float | None:
 
 
 def beside(record: Record) -> str:
-    """In words, that other programs ran beside the runs; empty where they did not, or where that is not known."""
-    return busy(other_cores(record))
+    """In words, that other programs, or other runs, ran beside the runs; empty where they did not, or where that is not
+    known."""
+    sharing = record.environment.sharing
+    return f"{sharing} runs at once" if sharing else busy(other_cores(record))
 
 
 def busy(cores: float | None) -> str:

@@ -58,7 +58,8 @@ class Run(_Strict):
 
     A run that was interrupted and resumed so many times has the seconds of all its sessions, not those between them;
     `lost_seconds` of them went into what was trained and tested after the last checkpoint before an interruption, and
-    done again: they are in no epoch's.
+    done again: they are in no epoch's. `worker` is the number of the process that made it, where several made runs at
+    once; each makes one after another.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None
@@ -67,6 +68,7 @@ class Run(_Strict):
     wall_seconds: SomeSeconds
     interruptions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     lost_seconds: Seconds = 0.0
+    worker: Number | None = None
     epochs: Annotated[list[Epoch], Field(min_length=1, max_length=100_000, fail_fast=True)]
 
     @property
@@ -126,9 +128,11 @@ class Images(_Strict):
 
 
 class Environment(_Strict):
-    """Machine and software: `fastcifar.bench.environment`, where `gpu` and `gpus` are those the runs used.
+    """Machine and software: `fastcifar.bench.environment`, where `gpu` and `gpus` are those that each run used.
 
-    Any field may be missing: a program that came before it did not write it.
+    `processes` trained it together, on so many `machines`; `sharing` is how many runs were made at once on its GPU, or
+    on its machine's cores, where it was more than one. Any field may be missing: a program that came before it did not
+    write it.
     """
 
     fastcifar: Line | None = None
@@ -137,6 +141,9 @@ class Environment(_Strict):
     gpu: Line | None = None
     gpus: Annotated[int, Field(ge=0, le=100_000)] | None = None
     gpu_power_limit_watts: Quantity | None = None
+    processes: Number | None = None
+    machines: Number | None = None
+    sharing: Annotated[int, Field(ge=2, le=100_000)] | None = None
     driver: Line | None = None
     cuda: Line | None = None
     cudnn: Annotated[int, Field(ge=0, le=10**9)] | None = None
@@ -189,7 +196,7 @@ class Record(_Strict):
     @property
     def date(self) -> str:
         """Day of the last run, YYYY-MM-DD."""
-        return self.runs[-1].started[:10]
+        return max(run.started for run in self.runs)[:10]
 
 
 def recipe_hash(recipe: dict[str, Any]) -> str:

@@ -188,6 +188,14 @@ class AccuracyConsole(_Display, Watcher):
             self._runs * sum(self._steps),
         )
 
+    def making(self, done: int, runs: int, making: int) -> None:
+        """Several runs are made at once; so many of `runs` are done."""
+        if not done:
+            self._begin(0)
+            self._console.say(f"{making} runs at once")
+        else:
+            self._show(f"{done}/{runs} runs, {making} under way", done, runs)
+
     def end(self, number: int, run: Run) -> None:
         last, seconds = run.epochs[-1], first_crossing(run.epochs, self._target)
         self._console.say(

@@ -219,6 +219,23 @@ def test_one_machine_does_one_run_at_a_time(tmp_path: Path) -> None:
     assert refusal(tmp_path, with_runs(quick, 9)) == ""  # a clock that was put back by 0.8 s
 
 
+def test_each_worker_does_one_run_at_a_time(tmp_path: Path) -> None:
+    """In whatever order: a run that was lost is made again later."""
+
+    def of_workers(*runs: tuple[int | None, str]) -> str:
+        def made_by(number: int, run: Run) -> Run:
+            worker, began = runs[number]
+            return run.model_copy(update={"worker": worker, "started": f"2026-11-22T{began}+00:00"})
+
+        return refusal(tmp_path, with_runs(made_by, len(runs)))
+
+    assert of_workers((1, "10:00:00"), (2, "10:00:00"), (1, "10:00:23"), (2, "10:00:24")) == ""
+    assert of_workers((1, "10:00:23"), (2, "10:00:00"), (1, "10:00:00"), (2, "10:00:23")) == ""
+    said = "runs.2.started: 2026-11-22T10:00:09+00:00 is before the run before it had ended"
+    assert of_workers((1, "10:00:00"), (2, "10:00:00"), (1, "10:00:09")) == said
+    assert of_workers((None, "10:00:23"), (None, "10:00:00")).startswith("runs.1.started: 2026-11-22T10:00:00+00:00 is")
+
+
 @pytest.mark.parametrize("seconds", [1e-300, 5e-324, 1e-5, 2e-5, 1e-4])
 @pytest.mark.parametrize("field", ["train_seconds", "eval_seconds"])
 def test_nothing_is_faster_than_memory(tmp_path: Path, field: str, seconds: float) -> None:

@@ -48,7 +48,10 @@ def test_two_runs_make_a_record_that_holds(
         ({"execution": {"precision": "bfloat16"}}, "precision was bfloat16, and float32 too"),
         ({"environment": {"cpu": "Another"}}, "the runs are of several machines"),
         ({"result": {"wall_seconds": 0.0}}, "wall_seconds: "),
-        ({"result": {"lost_seconds": 1.0}}, "lost_seconds: 1 s, but the run was not interrupted"),
+        (
+            {"result": {"lost_seconds": 1.0, "wall_seconds": 1000.0}},
+            "lost_seconds: 1 s, but the run was not interrupted",
+        ),
         ({"status": "interrupted"}, "the run is not finished"),
     ],
 )
