@@ -6,23 +6,29 @@ FILE.toml says what is asked: `recipe` (a name, or a file beside it), `[set]`, c
 `sampler_seed`), and `points_per_doubling`: how many points of accuracy twice the work has to bring.
 
 The study is Optuna's, in FILE.db: given again, the command goes on; given twice at once (each with OMP_NUM_THREADS=1,
-say), both work on it. A trial that is behind the median of the others after some of its seeds is not trained on the
-rest. The trials are printed as a table for benchmarks/search/*.md. The winner is to be measured on the test images
-once, by `fastcifar bench accuracy`, with seeds that no trial saw.
+say), both work on it; with --parallel the trials are made on a Ray cluster, one on each GPU or machine. A trial that is
+behind the median of the others after some of its seeds is not trained on the rest. The trials are printed as a table
+for benchmarks/search/*.md. The winner is to be measured on the test images once, by `fastcifar bench accuracy`, with
+seeds that no trial saw.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
 import statistics
+import threading
 import time
 import tomllib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import optuna
 import torch
@@ -33,7 +39,7 @@ from fastcifar.bench.flops import work_of
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError, RunError, complaint
 from fastcifar.execution import Execution, resolve
-from fastcifar.own import sealed
+from fastcifar.own import OwnCode, sealed
 from fastcifar.recipe import Recipe, merged
 from fastcifar.recipe.files import load_recipe
 from fastcifar.training.trainer import Trainer
@@ -112,7 +118,27 @@ def drawn(trial: Trial, fields: dict[str, list[Any] | Range]) -> dict[str, Any]:
     return found
 
 
-def attempt(trial: Trial, asked: Question, base: Recipe, execution: Execution) -> float:
+Train: TypeAlias = Callable[[Recipe, OwnCode, int], tuple[float, float]]
+"""Train a recipe with a seed: final accuracy, 0 to 1, and seconds of training."""
+
+
+def here(execution: Execution) -> Train:
+    """In this process; what is compiled for a recipe is compiled once."""
+    made: list[tuple[Recipe, Trainer]] = []
+
+    def train(recipe: Recipe, own: OwnCode, seed: int) -> tuple[float, float]:
+        seeded = replace(recipe, seed=seed)
+        if made and made[0][0] is recipe:
+            made[0][1].restart(seeded)
+        else:
+            made[:] = [(recipe, Trainer(seeded, load_dataset(recipe), execution, own))]
+        result = made[0][1].run()
+        return result.final_accuracy, result.train_seconds
+
+    return train
+
+
+def attempt(trial: Trial, asked: Question, base: Recipe, train: Train) -> float:
     """Train with each seed, and give the mean accuracy in points, less what the work is to bring."""
     try:
         recipe = varied(base, drawn(trial, asked.fields))
@@ -122,27 +148,20 @@ def attempt(trial: Trial, asked: Question, base: Recipe, execution: Execution) -
         trial.set_user_attr("said", str(error))
         raise optuna.TrialPruned from error
     dataset = load_dataset(recipe)
-    device = torch.device(execution.device)
-    by_epoch, _ = work_of(recipe, classes=len(dataset.classes), own=own, device=device)
+    by_epoch, _ = work_of(recipe, classes=len(dataset.classes), own=own, device=torch.device("cpu"))
     images = len(dataset.train_images)
     petaflops = sum(recipe.images_of(epoch, images) * work for epoch, work in enumerate(by_epoch)) / 1e15
     trial.set_user_attr("petaflops", petaflops)
     accuracies: list[float] = []
     seconds = 0.0
-    trainer = None
     for number, seed in enumerate(asked.seeds):
-        seeded = replace(recipe, seed=seed)
-        if trainer is None:
-            trainer = Trainer(seeded, dataset, execution, own)
-        else:
-            trainer.restart(seeded)
         try:
-            result = trainer.run()
+            accuracy, more = train(recipe, own, seed)
         except RunError as error:
             trial.set_user_attr("said", str(error))
             raise optuna.TrialPruned from error
-        accuracies.append(result.final_accuracy)
-        seconds += result.train_seconds
+        accuracies.append(accuracy)
+        seconds += more
         trial.set_user_attr("accuracies", accuracies)
         trial.set_user_attr("train_seconds", seconds / len(accuracies))
         found = worth(accuracies, petaflops, asked.points_per_doubling)
@@ -191,6 +210,9 @@ def suite(arguments: Sequence[str]) -> int:
     parser.add_argument("--trials", type=int, metavar="N", help="in place of the file's; 0 prints what there is")
     parser.add_argument("--minutes", type=float, metavar="N", help="begin no trial after so many")
     parser.add_argument("--study", type=Path, metavar="FILE.db", help="default beside the file")
+    parser.add_argument("--parallel", action="store_true", help="on Ray: a trial on each GPU, or each machine without")
+    parser.add_argument("--workers", type=int, metavar="N", help="with --parallel, so many trials at once")
+    parser.add_argument("--allow-shared", action="store_true", help="several of them on one GPU or machine")
     given = parser.parse_args(arguments)
     asked, recipe = read_question(given.file)
     wanted = asked.trials if given.trials is None else given.trials
@@ -214,15 +236,64 @@ def suite(arguments: Sequence[str]) -> int:
         else optuna.samplers.TPESampler(seed=asked.sampler_seed, multivariate=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
     )
+    for flag, value in (("--workers", given.workers), ("--allow-shared", given.allow_shared)):
+        if value and not given.parallel:
+            raise InputError(f"{flag}: of trials that are made at once, which --parallel asks for")
     execution, notes = resolve(Execution())
     print(*notes, f"{given.file}: {asked.recipe}, seeds {asked.seeds}, {asdict(execution)}", sep="\n", flush=True)
-    began = time.monotonic()
-    while _over(study) < (min(wanted, len(combinations)) if combinations else wanted):
-        if given.minutes is not None and time.monotonic() - began > 60 * given.minutes:
-            break
-        study.optimize(lambda trial: attempt(trial, asked, recipe, execution), n_trials=1, callbacks=[_say])
+    began, limit = time.monotonic(), min(wanted, len(combinations)) if combinations else wanted
+    asking, asked_for = threading.Lock(), list[object]()  # trials that are yet to be there
+
+    def work(train: Train) -> None:
+        """Make one trial after another, until there are enough."""
+        while True:
+            with asking:
+                late = given.minutes is not None and time.monotonic() - began > 60 * given.minutes
+                if late or _over(study) + len(asked_for) >= limit:
+                    return
+                asked_for.append(one := object())
+
+            def made(trial: Trial, one: object = one) -> float:
+                asked_for.remove(one)
+                return attempt(trial, asked, recipe, train)
+
+            try:
+                study.optimize(made, n_trials=1, callbacks=[_say])
+            finally:
+                with contextlib.suppress(ValueError):
+                    asked_for.remove(one)
+
+    if given.parallel:
+        _at_once(work, recipe, execution, given.workers, allow_shared=given.allow_shared)
+    else:
+        work(here(execution))
     print(table(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)), asked))
     return 0
+
+
+def _at_once(
+    work: Callable[[Train], None], recipe: Recipe, execution: Execution, count: int | None, *, allow_shared: bool
+) -> None:
+    """Have each worker of a Ray cluster do `work`. Raises `InputError`, and `RunError` where one is lost for good."""
+    from fastcifar.records.parallel import RayWorkers
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    recipe, own = sealed(recipe)
+    with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
+        workers = stack.enter_context(
+            RayWorkers(recipe, own, execution, data=None, workers=count, allow_shared=allow_shared, tell=say)
+        )
+        say(f"{len(workers.numbers)} trials at once")
+        left = {pool.submit(work, partial(workers.train, number)) for number in workers.numbers}
+        while left:  # with a limit, since a signal is looked at between two calls
+            done, left = futures.wait(left, timeout=0.5, return_when=futures.FIRST_COMPLETED)
+            for one in done:
+                try:
+                    one.result()
+                except LookupError as error:
+                    raise RunError(str(error)) from error
 
 
 def _over(study: optuna.Study) -> int:

@@ -88,7 +88,7 @@ def places(nodes: Sequence[dict[str, Any]], device: str, workers: int | None, *,
 
 
 class RayWorkers:
-    """The workers of a recipe, for `bench_accuracy`. As a context manager it starts them and ends them.
+    """The workers of a recipe, for `bench_accuracy` and searches. As a context manager it starts and ends them.
 
     `recipe` and `own` are as `fastcifar.own.sealed` gives them; the data set and a person's own files have to lie at
     the same places on all machines. `tell` is told in lines what happens, `progress` how many runs of how many are
@@ -117,6 +117,7 @@ class RayWorkers:
         self._tell, self._progress = tell, progress
         self._stack = contextlib.ExitStack()
         self._actors: dict[int, tuple[Place, Any]] = {}
+        self._ending = False
 
     def __enter__(self) -> "RayWorkers":
         with contextlib.ExitStack() as stack:
@@ -191,6 +192,31 @@ class RayWorkers:
         if left and not self._actors:
             raise RunError(f"no worker is left, of {len(left)} runs that are to be made")
 
+    @property
+    def numbers(self) -> list[int]:
+        """Of the workers."""
+        return sorted(self._actors)
+
+    def train(self, worker: int, recipe: Recipe, own: OwnCode, seed: int) -> tuple[float, float]:
+        """Have one of the workers train another recipe on the same images: final accuracy, seconds of training.
+
+        A worker that is lost is started again, and so is what it did. Raises what training raises, and `LookupError`
+        where the worker is lost for good. Each worker may have a thread of its own that calls this.
+        """
+        asked, lost = json.dumps(asdict(located(recipe, own.places))), ""
+        for _ in range(ATTEMPTS):
+            if worker not in self._actors:
+                break
+            try:
+                found: tuple[float, float] = _value(self._actors[worker][1].train.remote(asked, seed))
+                return found
+            except LookupError as error:
+                lost = f": {error}"
+                if not self._ending:
+                    self._tell(f"worker {worker} is lost, and its trial begun again{lost}")
+                    self._restarted(worker)
+        raise LookupError(f"worker {worker} is lost{lost}")
+
     def _as_they_end(self, waiting: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
         import ray
 
@@ -225,6 +251,7 @@ class RayWorkers:
     def _end(self) -> None:
         import ray
 
+        self._ending = True
         for _, actor in self._actors.values():
             ray.kill(actor)
         self._actors.clear()

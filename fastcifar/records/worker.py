@@ -28,6 +28,7 @@ class Worker:
         self._number, self._asked, self._execution, self._data = number, asked, execution, data
         self._share, self._sharing, self._threads = share, sharing, threads
         self._here: dict[str, Any] = {}
+        self._trained: tuple[str, Any] | None = None
 
     def about(self) -> dict[str, Any]:
         """Its environment; sets it up, which raises `InputError` where recipe and images are not to be had there."""
@@ -41,6 +42,21 @@ class Worker:
         from fastcifar.records.measure import Watcher
 
         return self._measurer.run(number, Watcher()).model_dump_json()
+
+    def train(self, asked: str, seed: int) -> tuple[float, float]:
+        """Train another recipe (JSON) on the same images: final accuracy, and seconds of training."""
+        self.about()
+        from fastcifar.own import sealed
+        from fastcifar.recipe import validated
+        from fastcifar.training.trainer import Trainer
+
+        recipe, own = sealed(validated(json.loads(asked) | {"seed": seed}))
+        if self._trained and self._trained[0] == asked:
+            self._trained[1].restart(recipe)
+        else:
+            self._trained = asked, Trainer(recipe, self._dataset, self._made, own)
+        result = self._trained[1].run()
+        return result.final_accuracy, result.train_seconds
 
     def _set_up(self) -> None:
         if self._sharing > 1 and self._execution["device"] == "cpu":
@@ -63,7 +79,6 @@ class Worker:
 
         here = environment(self._execution["device"]) | {"sharing": self._sharing if self._sharing > 1 else None}
         recipe, own = sealed(validated(json.loads(self._asked)))
-        dataset = load_dataset(recipe, self._data)
-        execution = Execution(**self._execution)
-        self._measurer = Measurer(recipe, dataset, execution, own, here, self._number)
+        self._dataset, self._made = load_dataset(recipe, self._data), Execution(**self._execution)
+        self._measurer = Measurer(recipe, self._dataset, self._made, own, here, self._number)
         self._here = here

@@ -47,6 +47,30 @@ def test_a_study_is_asked_and_goes_on(toy: Path, capsys: pytest.CaptureFixture[s
     assert study.trials[0].value == pytest.approx(100 * accuracy)
 
 
+def test_trials_at_once_are_those_in_turn(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    toy.write_text(TOY.replace("seeds = [1000]", "seeds = [1000, 1001]").replace("[0.0, 0.2]", "[0.0, 0.2, 0.4]"))
+
+    def found(*flags: str) -> dict[str, list[float]]:
+        study = toy.with_name(f"study{len(flags)}.db")
+        assert run(["search", str(toy), "--trials", "3", "--study", str(study), *flags]) == 0
+        trials = optuna.load_study(study_name="toy", storage=f"sqlite:///{study}").trials
+        return {trial.params["label_smoothing"]: trial.user_attrs["accuracies"] for trial in trials}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        at_once = found("--parallel", "--workers", "2", "--allow-shared")
+    assert "2 trials at once" in capsys.readouterr().out
+    assert at_once == found()
+    assert sorted(at_once) == ["0.0", "0.2", "0.4"]
+
+
+@pytest.mark.parametrize("flags", [["--workers", "2"], ["--allow-shared"]])
+def test_flags_of_trials_at_once(toy: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", str(toy), *flags]) == 2
+    assert f"{flags[0]}: of trials that are made at once, which --parallel asks for" in capsys.readouterr().err
+
+
 def test_the_search_sees_no_test_image(toy: Path) -> None:
     _, recipe = read_question(toy)
     assert (recipe.validation, recipe.dataset, recipe.epochs) == (100, "synthetic", 1)

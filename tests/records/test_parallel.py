@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,6 +251,30 @@ def test_a_run_that_was_over_before_its_turn_is_not_made_again(cluster: Any, slo
     assert record.runs[2].started > before[1]["started"]
     assert said.ended == [0, 1, 2]
     assert not folder.exists()
+
+
+def test_a_worker_trains_other_recipes_too(cluster: Any, slow: Recipe) -> None:
+    """As a search asks it to, from a thread; once it is lost for good that is said."""
+    recipe, own = sealed(slow)
+    said = Said()
+    about: dict[str, Any] = {"data": None, "workers": 2, "allow_shared": True, "tell": said.note}
+    with RayWorkers(recipe, own, CPU, **about) as workers:
+        one, two = workers.numbers
+        smoothed = replace(recipe, label_smoothing=0.2)
+        first = workers.train(one, smoothed, own, 3)
+        assert 0 <= first[0] <= 1
+        assert first[1] > 0.7  # 8 steps of 0.1 s
+        assert workers.train(one, smoothed, own, 3)[0] == first[0]
+        assert workers.train(two, smoothed, own, 3)[0] == first[0]
+        assert said.lines == []
+        threading.Timer(0.3, kill_a_worker).start()
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(lambda number: workers.train(number, smoothed, own, 3)[0], (one, two)))
+        assert found == [first[0]] * 2
+        (line,) = said.lines
+        assert "is lost, and its trial begun again" in line
+    with pytest.raises(LookupError, match=f"worker {one} is lost"):
+        workers.train(one, smoothed, own, 3)
 
 
 def test_a_lost_node_is_not_waited_for(cluster: Any, slow: Recipe, tmp_path: Path) -> None:
