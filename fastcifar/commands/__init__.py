@@ -13,7 +13,7 @@ from fastcifar.errors import InputError, RunError, Stopped, memory_problem, prin
 from fastcifar.execution import processes
 from fastcifar.report.console import Console
 
-for _group in ("train", "runs", "bench", "records", "info", "completion"):  # the order of --help
+for _group in ("train", "runs", "rates", "bench", "records", "info", "completion"):  # the order of --help
     import_module(f"fastcifar.commands.{_group}")
 
 

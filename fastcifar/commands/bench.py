@@ -1,139 +1,25 @@
-"""The subcommands that measure: `fastcifar bench` of rates, accuracy, peers and profile."""
+"""The subcommands that measure a recipe: `fastcifar bench` of accuracy, peers and profile."""
 
-from argparse import Namespace
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import AvoidSubcommands, arg
+from tyro.conf import arg
 
 from fastcifar.commands.command import (
-    AUTO,
-    GROUPS,
-    DataFolder,
-    Device,
-    OfModel,
     Trains,
     command,
     require_place,
 )
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, has_gpu, resolve
 from fastcifar.files import remove_leftovers, require_folder_of, write_whole
-from fastcifar.recipe import Model, Recipe, Resnet, validated
 from fastcifar.recipe.tables import optional
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.report.console import Console
 
 if TYPE_CHECKING:
     from fastcifar.records.record import Record
-
-GROUPS["bench"] = "Measure images/s, time to accuracy, and rivals beside it; alone it is `bench all`."
-
-
-@dataclass(frozen=True)
-class _Rates(OfModel):
-    what: ClassVar[Literal["all", "loaders", "step", "train"]]
-
-    device: Device = "auto"
-    batch_size: int = 512
-    """Images a batch."""
-    model: AvoidSubcommands[Model] = field(default_factory=Resnet)
-    """Of step and train; by default the resnet, 64 wide on a GPU and 16 on a CPU."""
-    blocks: Annotated[int | None, optional("N")] = None
-    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 where short."""
-    short: bool = False
-    """Smaller blocks and fewer combinations, as all has them."""
-    dataset: Annotated[str, arg(metavar="NAME|DIR")] = "cifar10"
-    """The images; their speed is the same, and synthetic needs no download."""
-    limit_train: Annotated[int | None, optional("N")] = None
-    """Only the first so many training images."""
-    data: DataFolder = None
-    json: Annotated[Path | None, optional("FILE")] = None
-    """Write what was measured to this file (schema: fastcifar/bench/bench.schema.json)."""
-    figure: Annotated[Path | None, optional("FILE.png|svg")] = None
-    """Draw what was measured."""
-
-    @classmethod
-    def default_model(cls, given: Namespace) -> Model:
-        """The resnet, as wide as the machine is fast."""
-        on_gpu = has_gpu() if given.device == AUTO else given.device == "cuda"
-        return Resnet(width=64 if on_gpu else 16)
-
-    def run(self, console: Console) -> None:
-        """Measure, print, write."""
-        import torch
-
-        from fastcifar.bench.environment import environment
-        from fastcifar.bench.suite import run_benches, to_json
-        from fastcifar.data.load import load_dataset
-        from fastcifar.own import sealed
-        from fastcifar.report.bench_tables import print_tables
-        from fastcifar.report.charts import draw_bench
-
-        if self.figure and self.figure.suffix not in (".png", ".svg"):
-            raise InputError(f"--figure {self.figure}: the name must end in .png or .svg")
-        require_place(self.json, self.figure)
-        short = self.short or self.what == "all"
-        blocks = (3 if short else 7) if self.blocks is None else self.blocks
-        if blocks < 1:
-            raise InputError(f"--blocks {blocks}: at least one is needed")
-        device = resolve(Execution(device=self.device))[0].device
-        recipe = Recipe(
-            dataset=self.dataset, limit_train=self.limit_train, batch_size=self.batch_size, model=self.model
-        )
-        recipe, own = sealed(validated(asdict(recipe), prefix="--"))
-        dataset = load_dataset(recipe, self.data)
-        if 8 * recipe.batch_size > len(dataset.train_images):
-            raise InputError(f"--batch-size {recipe.batch_size}: 8 batches are more than the {dataset.name} images")
-        console.say(f"{device}, {dataset.describe()}")
-        here = environment(device)
-        with console.status("setting up") as status:
-            measured = run_benches(
-                self.what,
-                dataset,
-                recipe.model,
-                own=own.model,
-                device=torch.device(device),
-                batch_size=recipe.batch_size,
-                blocks=blocks,
-                short=short,
-                progress=status.update,
-            )
-        print_tables(console, measured)
-        if self.json:
-            write_whole(self.json, to_json(measured, dataset, recipe.model, recipe.batch_size, here).encode())
-        if self.figure:
-            draw_bench(measured, self.figure)
-
-
-@command("bench all", "bench")
-class All(_Rates):
-    """Measure loaders, step and train, shortened: what `fastcifar bench` alone does."""
-
-    what = "all"
-
-
-@command("bench loaders")
-class Loaders(_Rates):
-    """Measure images/s of every loader that can run here."""
-
-    what = "loaders"
-
-
-@command("bench step")
-class Step(_Rates):
-    """Measure images/s of one training step, in every combination of layout, precision and compilation."""
-
-    what = "step"
-
-
-@command("bench train")
-class Train(_Rates):
-    """Measure images/s of training with each loader, and how long the device waits for data."""
-
-    what = "train"
 
 
 @command("bench accuracy")

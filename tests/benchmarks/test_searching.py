@@ -59,6 +59,7 @@ def test_trials_at_once_are_those_in_turn(toy: Path, capsys: pytest.CaptureFixtu
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_ADDRESS", "local")  # and not another test's cluster
         at_once = found("--parallel", "--workers", "2", "--allow-shared")
     assert "2 trials at once" in capsys.readouterr().out
     assert at_once == found()

@@ -9,8 +9,8 @@ import pytest
 from toy import TOY, one_line
 
 from fastcifar.commands import main, parse
-from fastcifar.commands.bench import All, Loaders, Step
 from fastcifar.commands.command import COMMANDS, GROUPS, OfRecipe
+from fastcifar.commands.rates import All, Loaders, Step
 from fastcifar.commands.train import Train
 from fastcifar.errors import InputError
 from fastcifar.recipe import Muon, OwnModel, Recipe, Resnet, Schedule, Speednet

@@ -1,5 +1,6 @@
 """Runs made at once on Ray: a cluster of this machine, with workers that are killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -101,7 +102,7 @@ def bench(*flags: str) -> list[str]:
 
 def test_runs_at_once_have_the_figures_of_runs_in_turn(tmp_path: Path) -> None:
     """With as many threads, by the command; the record says who made what, and what they shared."""
-    here = {**os.environ, "OMP_NUM_THREADS": "1"}
+    here = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local"}  # and not another test's cluster
     for name, flags in (("turn", []), ("once", ["--parallel", "--workers", "2", "--allow-shared"])):
         command = [sys.executable, "-m", "fastcifar", *bench("--runs", "3", "--json", f"{name}.record.json", *flags)]
         done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, check=False)
@@ -183,12 +184,13 @@ def measured(
 
 
 def kill_a_worker() -> None:
-    """One of Ray's processes that make runs, of whichever node."""
-    found = [
-        one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [""])[0].startswith("ray::Worker")
-    ]
-    assert found
-    found[0].kill()
+    """One of Ray's processes that make runs, of whichever of our nodes: another test may have some of its own."""
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error, IndexError):
+            if one.cmdline()[0].startswith("ray::Worker"):
+                one.kill()
+                return
+    raise AssertionError("no worker is there")
 
 
 def test_what_a_lost_worker_was_making_is_made_again(cluster: Any, slow: Recipe, tmp_path: Path) -> None:
