@@ -80,8 +80,6 @@ def measured(recipe: Recipe, execution: Execution, ranks: Ranks, blocks: int, se
 
     def step_of(together: Ranks) -> TrainingStep:
         network = models.build(recipe.model, CLASSES).to(device).to(memory_format=torch.channels_last)
-        if models.prepares(network):
-            models.prepare(network, torch.randn(512, 3, 32, 32, device=device))
         optimizers = make(network, recipe, None, compile=execution.compile != "off")
         step = TrainingStep(
             network,

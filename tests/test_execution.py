@@ -12,7 +12,7 @@ import torch._dynamo
 
 from fastcifar.bench.step import new_step
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, compiled, compiler, has_gpu, resolve
+from fastcifar.execution import Execution, compiled, compiler, has_gpu, machines, resolve
 from fastcifar.recipe import Resnet
 
 
@@ -151,3 +151,13 @@ def test_what_is_compiled_prints_no_warning_of_cuda(caplog: pytest.LogCaptureFix
     logger.warning("No CUDA runtime is found, using CUDA_HOME='/usr'")
     logger.warning("something else")
     assert caplog.messages == ["something else"]
+
+
+@pytest.mark.parametrize(("local", "count"), [("8", 2), ("16", 1), (None, 1), ("0", 1), ("many", 1)])
+def test_on_how_many_machines_the_processes_are(local: str | None, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    assert machines() == count

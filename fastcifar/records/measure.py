@@ -20,7 +20,8 @@ from fastcifar.execution import Execution
 from fastcifar.files import Claim
 from fastcifar.own import OwnCode, digest
 from fastcifar.recipe import Recipe, differences, validated
-from fastcifar.records.measured import Ahead, Measured, Workers, differing
+from fastcifar.records.measured import Ahead, Measured, differing
+from fastcifar.records.parallel import RayWorkers
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, Source, Work, recipe_hash
 from fastcifar.records.summary import make_record
@@ -93,7 +94,7 @@ def bench_accuracy(
     keep: Callable[[Record], None],
     watcher: Watcher,
     checkpoints: Path | None = None,
-    workers: Workers | None = None,
+    workers: RayWorkers | None = None,
 ) -> Record:
     """Train `recipe` `runs` times, with the seeds recipe.seed, recipe.seed + 1 and so on.
 
@@ -131,7 +132,7 @@ def bench_accuracy(
         with contextlib.closing(source):
             for number, one in itertools.chain([(-1, None)], source):  # before the first, what is there already
                 if one:
-                    ahead.put(number, one)
+                    ahead.put(number, one, its_turn=number == len(done))
                 while len(done) < runs and (found := ahead.get(len(done))):
                     done.append(found.run)
                     record = make_record(

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,20 +22,11 @@ class Measured(BaseModel):
     environment: Environment
 
 
-class Workers(Protocol):
-    """Where runs are made at once (`fastcifar.records.parallel`)."""
-
-    def environment(self) -> dict[str, Any]:
-        """The machine of all of them. Raises `InputError` where they are not alike."""
-        ...
-
-    def runs(self, numbers: Sequence[int], over: Callable[[], bool]) -> Generator[tuple[int, Measured]]:
-        """The runs of these numbers, as they end; none begins any more once `over`."""
-        ...
-
-
 class Ahead:
-    """Runs that are finished and not in the record yet, where one before them is missing; each a file in `folder`."""
+    """Runs that are finished and not in the record, where one before them is missing; each a file in `folder`.
+
+    Those that an earlier process left there count if they are of this `recipe`, a hash, and such a machine.
+    """
 
     def __init__(self, folder: Path | None, recipe: str, here: Environment) -> None:
         self._folder, self._recipe = folder, recipe
@@ -55,9 +44,10 @@ class Ahead:
     def get(self, number: int) -> Measured | None:
         return self._runs.get(number)
 
-    def put(self, number: int, found: Measured) -> None:
+    def put(self, number: int, found: Measured, *, its_turn: bool) -> None:
+        """A run that is over; it needs no file if it is put into the record right now."""
         self._runs[number] = found
-        if self._folder:
+        if self._folder and not its_turn:
             about = {"number": number, "recipe_hash": self._recipe, "measured": found.model_dump(mode="json")}
             write_whole(self._file(self._folder, number), json.dumps(about).encode())
 

@@ -45,7 +45,10 @@ def record_of(paths: Sequence[Path], *, protocol: ProtocolName) -> Record:
     except ValidationError as error:
         raise InputError(f"{first.path}: {complaint(error)}") from error
     for field in MACHINE:
-        if len(values := {one[field] for one in environments}) > 1:
+        values = {one[field] for one in environments}
+        if field in ("processes", "machines"):
+            values.discard(None)  # as an earlier fastcifar left it
+        if len(values) > 1:
             raise InputError(f"{field} was {' and '.join(map(str, values))}: the runs are of several machines")
     shared = {key: one for key, one in environments[-1].items() if all(other[key] == one for other in environments)}
     shared["dirty"] = any(one["dirty"] for one in environments)

@@ -157,13 +157,13 @@ class RayWorkers:
 
         Raises `RunError` where no worker is left, or one run has lost `ATTEMPTS` of them, and what a run raises.
         """
-        left, lost = list(numbers), dict[int, int]()
+        left, again, lost = list(numbers), list[int](), dict[int, int]()
         making: dict[Any, tuple[int, int]] = {}  # by what Ray calls the result: worker and run
         idle = sorted(self._actors)
 
         def begin() -> None:
-            while idle and left and not (begun and over()):
-                worker, number = idle.pop(0), left.pop(0)
+            while idle and (again or (left and not (begun and over()))):
+                worker, number = idle.pop(0), (again or left).pop(0)
                 making[self._actors[worker][1].run.remote(number)] = worker, number
 
         begun = False
@@ -180,7 +180,7 @@ class RayWorkers:
                 if lost[number] == ATTEMPTS:
                     raise RunError(f"run {number + 1} has lost {ATTEMPTS} workers, the last by: {error}") from error
                 self._tell(f"worker {worker} is lost, and run {number + 1} made again: {error}")
-                left.insert(0, number)
+                again.append(number)
                 if self._restarted(worker):
                     idle.append(worker)
             else:
@@ -189,8 +189,8 @@ class RayWorkers:
                 yield number, found
             begin()
             self._progress(done, len(numbers), len(making))
-        if left and not self._actors:
-            raise RunError(f"no worker is left, of {len(left)} runs that are to be made")
+        if (missing := len(again) + len(left)) and not self._actors:
+            raise RunError(f"no worker is left, of {missing} runs that are to be made")
 
     @property
     def numbers(self) -> list[int]:
@@ -263,7 +263,7 @@ def _value(result: Any) -> Any:
 
     try:
         return ray.get(result)
-    except ray.exceptions.RayActorError as error:
+    except (ray.exceptions.RayActorError, ray.exceptions.ActorUnschedulableError) as error:
         raise LookupError(str(error).strip().partition("\n")[0][:200]) from error
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
@@ -274,7 +274,7 @@ def _cluster() -> Iterator[None]:
     """Be with the cluster that there is, as Ray finds it ($RAY_ADDRESS, or what `ray start` began here), or with one of
     this machine that ends with this. Raises `InputError` where Ray is not installed, or does not answer."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns that this will be its default
     try:
         import ray
     except ImportError as error:

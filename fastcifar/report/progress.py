@@ -192,7 +192,7 @@ class AccuracyConsole(_Display, Watcher):
         """Several runs are made at once; so many of `runs` are done."""
         if not done:
             self._begin(0)
-            self._console.say(f"{making} runs at once")
+            self._console.say(f"{making} run{'s' if making > 1 else ''} at once")
         else:
             self._show(f"{done}/{runs} runs, {making} under way", done, runs)
 

@@ -127,6 +127,11 @@ def test_hardware_is_the_cpu_and_its_cores_where_no_gpu_was_used() -> None:
     environment = record(cpu="Intel(R) Xeon(R) CPU  E5", cores=8).environment
     assert hardware(environment) == "Intel Xeon E5, 8 cores, AVX512"
     assert hardware(Environment(cpu="Machine")) == "Machine, unknown cores"
+    assert hardware(Environment(cpu="Machine", cores=2, processes=2)) == "Machine, 2 cores, 2 processes"
+    several = {"processes": 16, "machines": 2}
+    assert hardware(Environment(cpu="Machine", cores=8, **several)) == "Machine, 8 cores, 16 processes on 2 machines"
+    assert hardware(Environment(gpu="A GPU", gpus=16, **several)) == "16 x A GPU on 2 machines"
+    assert hardware(Environment(gpu="A GPU", processes=1, machines=1)) == "A GPU"
     assert hardware(Environment(gpu="A GPU")) == hardware(Environment(gpu="A GPU", gpus=1)) == "A GPU"
 
 

@@ -69,6 +69,17 @@ def test_what_cannot_stand_in_one_record(
     assert not file.exists()
 
 
+def test_runs_from_before_it_was_said_in_how_many_processes(second: Path, tmp_path: Path) -> None:
+    """They may stand beside later ones; those of another number may not."""
+    run = shutil.copytree(second, tmp_path / "run")
+    values = json.loads((run / "run.json").read_text())
+    for before, code in (({"processes": None, "machines": None}, 0), ({"processes": 2}, 2)):
+        changed = values["environment"] | before
+        (run / "run.json").write_text(json.dumps(values | {"environment": changed}))
+        file = tmp_path / f"{code}.record.json"
+        assert main(["leaderboard", "record", str(finished_run()[0]), str(run), "--json", str(file)]) == code
+
+
 def test_what_differs_between_sessions_is_left_out(second: Path, tmp_path: Path) -> None:
     """The commit, say; that one of them had changes stays."""
     run = shutil.copytree(second, tmp_path / "run")

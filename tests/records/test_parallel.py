@@ -194,17 +194,18 @@ def kill_a_worker() -> None:
 
 
 def test_what_a_lost_worker_was_making_is_made_again(cluster: Any, slow: Recipe, tmp_path: Path) -> None:
+    """Though its minutes are over, after which no other run begins."""
     said, killed = Said(), list[int]()
 
     def progress(done: int, runs: int, making: int) -> None:
-        if done == 1 and not killed:
+        if not killed:
             killed.append(making)
             kill_a_worker()
 
-    record = measured(slow, said, 5, tmp_path / "checkpoints", progress)
+    record = measured(slow, said, 5, tmp_path / "checkpoints", progress, seconds=1e-9)
     assert killed == [2]
-    assert [run.seed for run in record.runs] == [0, 1, 2, 3, 4]
-    assert said.ended == [0, 1, 2, 3, 4]
+    assert [run.seed for run in record.runs] == [0, 1]
+    assert said.ended == [0, 1]
     (line,) = said.lines
     assert line.startswith("worker ")
     assert "is lost, and run" in line
@@ -217,9 +218,9 @@ def test_a_run_that_loses_every_worker_ends_it(cluster: Any, slow: Recipe, tmp_p
     deadly = tmp_path / "net.py"
     deadly.write_text(SLOW.replace("time.sleep(self.seconds)", "__import__('os').kill(__import__('os').getpid(), 9)"))
     said = Said()
-    with pytest.raises(RunError, match=r"run [12] has lost 3 workers, the last by: The actor died"):
-        measured(slow, said, 2, tmp_path / "checkpoints", lambda *_: None)
-    assert len(said.lines) >= 2
+    with pytest.raises(RunError, match=r"run 1 has lost 3 workers, the last by: The actor died"):
+        measured(slow, said, 1, tmp_path / "checkpoints", lambda *_: None)
+    assert len(said.lines) == 2
 
 
 def test_what_a_worker_raises_is_said_as_here(cluster: Any, slow: Recipe, tmp_path: Path) -> None:
@@ -288,7 +289,8 @@ def test_a_lost_node_is_not_waited_for(cluster: Any, slow: Recipe, tmp_path: Pat
             gone.append(making)
             cluster.remove_node(cluster.nodes.pop(), allow_graceful=False)
 
-    record = measured(slow, said, 4, tmp_path / "checkpoints", progress)
-    assert [run.seed for run in record.runs] == [0, 1, 2, 3]
-    assert len({run.worker for run in record.runs[2:]}) == 1
-    assert len(said.lines) == 1
+    record = measured(slow, said, 6, tmp_path / "checkpoints", progress)
+    assert [run.seed for run in record.runs] == [0, 1, 2, 3, 4, 5]
+    assert len({run.worker for run in record.runs[4:]}) == 1
+    # Ray may first find that the worker does not answer, and then that its node is gone.
+    assert 1 <= len(said.lines) <= 2, said.lines

@@ -455,14 +455,25 @@ def test_what_there_is_against_a_row_stands_in_it(tmp_path: Path) -> None:
         record("clean", epoch_seconds=9, recipe=small),
         record("changed", epoch_seconds=10, recipe=small, dirty=True),
         record("unknown", epoch_seconds=11, recipe=small, commit=None, dirty=None),
+        record("shared", epoch_seconds=11.5, recipe=small, sharing=2),
         record("rival", epoch_seconds=12, dirty=True),
     ]
     found = grouped(tmp_path, records)
-    rows = ["clean", "changed, dirty checkout", "unknown, no commit", "rival, recipe not given, dirty checkout"]
+    rows = ["clean", "changed, dirty checkout", "unknown, no commit", "shared, 2 runs at once"]
+    rows += ["rival, recipe not given, dirty checkout"]
     text = write_page(tmp_path / "page", found, [], []).read_text()
     assert re.findall(r'<th scope="row">(.*?)</th>', text) == rows
     table = markdown(found, [])
     assert [line.split(" | ")[4] for line in table.splitlines() if re.match(r"\| \d", line)] == rows
+
+
+def test_images_a_second_are_said_a_gpu_too(tmp_path: Path) -> None:
+    """Of 50,000 images in 10 s, or a little more."""
+    small = Recipe(epochs=8, model=Resnet(width=16))
+    one, several = (record("made", epoch_seconds=10, recipe=small, runs=1, gpu="A", gpus=gpus) for gpus in (1, 8))
+    pages = [write_page(tmp_path / "page", grouped(tmp_path, [made]), [], []).read_text() for made in (one, several)]
+    assert "a GPU</dd>" not in pages[0]
+    assert re.search(r"<dd>4,98\d \(one run\), 62[23](\.\d+)? a GPU</dd>", pages[1])
 
 
 def test_few_runs_are_shown_by_their_ends_and_more_by_an_interval(tmp_path: Path) -> None:
