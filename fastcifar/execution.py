@@ -14,6 +14,7 @@ from typing import Any, Literal
 from fastcifar.errors import InputError
 
 LoaderName = Literal["dali", "fused"]
+NO_CUDA = "--device cuda: torch finds no CUDA device here; use --device cpu or auto"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+        raise InputError(NO_CUDA)
 
     loader = execution.loader
     if loader == "auto":
@@ -136,6 +137,16 @@ def has_gpu() -> bool:
         return bool(pynvml.nvmlDeviceGetCount())
     except pynvml.NVMLError:
         return False
+
+
+def may_have_cuda() -> bool:
+    """False where torch will surely find no CUDA device, which takes no import of torch to know.
+
+    Not every device that torch trains on answers to NVIDIA's library as `has_gpu` asks it (Jetson, WSL, ROCm).
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    return has_gpu() or any(place.is_char_device() for place in map(Path, ("/dev/dxg", "/dev/kfd", "/dev/nvmap")))
 
 
 def has_dali() -> bool:

@@ -12,7 +12,7 @@ import torch._dynamo
 
 from fastcifar.bench.step import new_step
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, compiled, compiler, has_gpu, machines, resolve
+from fastcifar.execution import Execution, compiled, compiler, has_gpu, machines, may_have_cuda, resolve
 from fastcifar.recipe import Resnet
 
 
@@ -118,6 +118,17 @@ def test_whether_there_is_a_gpu_is_asked_of_the_driver(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
     assert not has_gpu()
+
+
+def test_cuda_may_be_where_the_driver_of_others_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("fastcifar.execution.has_gpu", lambda: False)
+    monkeypatch.setattr(Path, "is_char_device", lambda path: False)
+    assert not may_have_cuda()
+    monkeypatch.setattr(Path, "is_char_device", lambda path: str(path) == "/dev/dxg")
+    assert may_have_cuda()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not may_have_cuda()
 
 
 def test_however_many_networks_a_process_trains_each_one_is_compiled() -> None:

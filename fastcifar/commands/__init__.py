@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = parse(arguments)
             if processes()[1] > 1 and not command.in_processes:
                 raise InputError("started in several processes, as torchrun does: only fastcifar train works in them")
+            command.check()
             command.run(console)
     except SystemExit as end:  # of tyro's --help
         return int(end.code or 0)

@@ -5,6 +5,7 @@ makes it a frozen dataclass; the docstrings of the class and its fields are the 
 imported in `run`: a subcommand's --help and a wrong flag do not wait for it.
 """
 
+import os
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, da
 from tyro.conf import AvoidSubcommands, arg
 
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, has_gpu, resolve
+from fastcifar.execution import NO_CUDA, Execution, has_gpu, may_have_cuda, resolve
 from fastcifar.files import require_folder_of
 from fastcifar.recipe import Model, Recipe, Resnet
 from fastcifar.recipe.files import load_recipe
@@ -38,6 +39,18 @@ class Command(ABC):
     @abstractmethod
     def run(self, console: Console) -> None:
         """Do it. Raises `InputError` or `RunError`, one line."""
+
+    def check(self) -> None:
+        """Before torch is imported, which takes seconds: raises `InputError` for what will surely be refused then."""
+        device = getattr(self, "device", None) or getattr(getattr(self, "execution", None), "device", None)
+        if device == "cuda" and not may_have_cuda():
+            raise InputError(NO_CUDA)
+        folder: Path | None = getattr(self, "data", None)
+        if folder is not None:
+            try:
+                os.listdir(os.path.expanduser(folder))  # noqa: PTH111, PTH208 (as `fastcifar.data.cifar` does)
+            except OSError as error:
+                raise InputError(f"--data {folder}: {error.strerror}") from error
 
 
 C = TypeVar("C", bound=Command)

@@ -1,6 +1,7 @@
 """Flags and what is wrong with them; and that neither --help nor a wrong flag waits for torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -162,7 +163,13 @@ for arguments in lines:
 def without_the_slow(code: int, lines: list[list[str]]) -> str:
     """Give all these to one process, which must end each with `code` and import nothing slow; its stderr."""
     asked = json.dumps([SLOW, code, lines])
-    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_SLOW, asked], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_SLOW, asked],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -185,6 +192,9 @@ def test_wrong_arguments_wait_for_nothing_slow() -> None:
         ["leaderboard", "wrong"],
         *([*command.split(), "nosuch"] for command in ("report", "eval", "predict --json", "compare --out x")),
         ["export", "--format", "onnx", "--out", "x", "nosuch"],
+        *([*command.split(), "--data", "nosuch"] for command in ("data", "train", "find-lr", "bench accuracy")),
+        ["data", "--data", __file__],
+        *([*command.split(), "--device", "cuda"] for command in ("train", "find-lr", "bench step", "bench accuracy")),
     ]
     assert without_the_slow(2, wrong).count("\n") == len(wrong)
 
