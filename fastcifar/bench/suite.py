@@ -36,7 +36,7 @@ def run_benches(
     `own` is the code of a network that does not ship.
     """
     benches: dict[str, tuple[float, float, Callable[..., list[Measurement]]]] = {  # seconds of a block, of a short one
-        "loaders": (0.5, 0.2, partial(bench_loaders, dataset)),
+        "loaders": (0.5, 0.5, partial(bench_loaders, dataset)),
         "step": (0.5, 0.2, partial(bench_step, model, classes=len(dataset.classes), own=own, short=short)),
         "train": (6.0, 1.0, partial(bench_train, dataset, model, own=own)),
     }

@@ -107,6 +107,18 @@ class Loaders(_Rates):
 
     what = "loaders"
 
+    beside: Annotated[int, arg(metavar="N")] = 0
+    """Measure beside so many other processes that compute all the while, to see what those take from each loader."""
+
+    def run(self, console: Console) -> None:
+        """Measure, print, write."""
+        from fastcifar.bench.beside import busy_cores
+
+        if not 0 <= self.beside <= 1024:
+            raise InputError(f"--beside {self.beside}: from 0 to 1024 processes")
+        with busy_cores(self.beside):
+            super().run(console)
+
 
 @command("bench step")
 class Step(_Rates):

@@ -2,13 +2,17 @@
 
 import json
 import statistics
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
 import jsonschema
+import psutil
 import pytest
 import torch
 
+from fastcifar.bench.beside import _LOOPS
 from fastcifar.bench.loaders import BYTES_PER_IMAGE
 from fastcifar.bench.throughput import Candidate, Measurement, in_turn, repeated
 from fastcifar.commands import main
@@ -28,6 +32,20 @@ def test_candidates_are_taken_in_turn_after_a_warm_up() -> None:
     assert calls == ["a", "b"] * 4
     assert [len(blocks.values) for blocks in rates.values()] == [3, 3]
     assert all(blocks.other_cores >= 0 for blocks in rates.values())
+
+
+def test_busy_cores_are_other_programs_and_end_with_this_one() -> None:
+    script = "from fastcifar.bench.beside import busy_cores\nwith busy_cores(2):\n    print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        ours = {one.pid for one in psutil.Process().children(recursive=True)}
+        loops = [one for one in psutil.process_iter(["cmdline"]) if _LOOPS in (one.info["cmdline"] or ())]
+        assert len(loops) == 2
+        assert not ours & {one.pid for one in loops}
+        assert all(one.is_running() for one in loops)
+        process.kill()
+    assert psutil.wait_procs(loops, timeout=60)[1] == []
 
 
 def test_median_quartiles_and_ratio() -> None:
@@ -108,12 +126,13 @@ def test_training_says_how_long_it_waits(measured: tuple[Path, dict]) -> None:  
         (["--width", "0"], "--model.width: input should be greater than or equal to 1"),
         (["--batch-size", "20000"], "--batch-size 20000: 8 batches are more than the synthetic images"),
         (["--blocks", "0"], "--blocks 0: at least one is needed"),
+        (["loaders", "--beside", "-1"], "--beside -1: from 0 to 1024 processes"),
     ],
 )
 def test_bad_input(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["bench", "--dataset", "synthetic", *arguments]) == 2
+    assert main(["bench", *arguments, "--dataset", "synthetic"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"fastcifar: {complaint}")
     assert error.count("\n") == 1

@@ -15,7 +15,7 @@ from torchvision_loader import TorchvisionLoader
 
 from fastcifar.data.dali import DaliLoader
 from fastcifar.data.dataset import Dataset
-from fastcifar.data.fused import FusedLoader
+from fastcifar.data.fused import FusedLoader, _Fastest
 from fastcifar.data.loader import LOADERS, Epochs, open_loader
 from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.data.synthetic import synthetic
@@ -182,9 +182,8 @@ def test_every_fused_loader_is_compiled(small: Dataset, monkeypatch: pytest.Monk
         graphs.append(graph)
         return graph.forward  # tracing is what counts here; making kernels of it would take long
 
-    monkeypatch.setattr(
-        torch, "compile", lambda function, dynamic: compile_(function, backend=backend, dynamic=dynamic)
-    )
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compile_(function, backend=backend, dynamic=False))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # else each has two kernels
     for cutout in range(10):
         augmentation = Augmentation(cutout=cutout)
         loader = open_loader("fused", small, augmentation, batch_size=128, device=CPU)
@@ -194,12 +193,67 @@ def test_every_fused_loader_is_compiled(small: Dataset, monkeypatch: pytest.Monk
     torch._dynamo.reset()
 
 
+def test_fused_has_a_kernel_of_one_thread_beside_that_of_all(small: Dataset) -> None:
+    augmentation, threads = Augmentation(brightness=0.1), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        loader = FusedLoader(small, augmentation, batch_size=100, device=CPU)
+        plan = draw_plan(300, augmentation, seed=0, epoch=0)
+        batches = list(loader.batches(plan))  # the first of one kernel, the second of the other
+    finally:
+        torch.set_num_threads(threads)
+    assert isinstance(loader._execute, _Fastest)
+    assert sorted(map(len, loader._execute._seconds))[0] == 1
+    plain = FusedLoader(small, augmentation, batch_size=100, device=CPU, compiled=False)
+    for (images, _), (expected, _) in zip(batches, plain.batches(plan), strict=True):
+        torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
+    assert torch.equal(*(kernel(*arguments(loader, plan)) for kernel in loader._execute._kernels))
+    torch._dynamo.reset()
+
+
+def arguments(loader: FusedLoader, plan: EpochPlan) -> list[torch.Tensor]:
+    """Of one batch's kernel, whatever they draw."""
+    zeros = torch.zeros(3, 100, dtype=torch.int32)
+    zeros[0] = torch.from_numpy(plan.indices[:100]) * 3 * loader._side**2
+    return [loader._bank, *zeros.unbind(), torch.from_numpy(plan.jitter[:100])]
+
+
+def test_the_kernel_that_was_fastest_lately_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, called = [0.0], list[str]()
+
+    def taking(name: str, seconds: list[float]) -> object:
+        def kernel() -> None:
+            called.append(name)
+            now[0] += seconds[0]
+
+        return kernel
+
+    all_threads, alone = [1.0], [2.0]
+    monkeypatch.setattr("fastcifar.data.fused.perf_counter", lambda: now[0])
+    fastest = _Fastest([taking("all", all_threads), taking("alone", alone)])  # type: ignore[list-item]
+
+    def an_epoch() -> str:
+        called.clear()
+        fastest.look_again()
+        for _ in range(12):
+            fastest()
+        assert {*called[:2]} == {"all", "alone"}
+        return called[-1]
+
+    assert an_epoch() == "all"
+    all_threads[0] = 9.0  # another program begins
+    assert an_epoch() == "alone"
+    assert called.count("all") == 3  # of five, the median
+    all_threads[0] = 1.0
+    assert [an_epoch() for _ in range(3)] == ["alone", "alone", "all"]
+
+
 def test_what_cannot_be_compiled_is_one_line(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def backend(graph: torch.fx.GraphModule, _: object) -> None:
         raise OSError("disk full\nand much more")
 
     compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile_(function, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compile_(function, backend=backend))
     with pytest.raises(RunError, match=r"^torch.compile failed: disk full; --loader dali needs no compiler$"):
         FusedLoader(small, Augmentation(), batch_size=100, device=CPU, compiled=True)
     torch._dynamo.reset()
