@@ -1,6 +1,8 @@
-"""A run as event files of TensorBoard: scalars by epoch, pictures of the test, hyperparameters with the result."""
+"""A run as event files of TensorBoard: scalars by epoch and by step, pictures of the test, hyperparameters with the
+result."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,8 @@ from fastcifar.training.log import EpochLog
 
 
 class TensorBoard(RunObserver):
-    """Writes a run's event files into `folder`, made with the first of them; the step is the epoch.
+    """Writes a run's event files into `folder`, made with the first of them; the step is the epoch. The rate and the
+    loss of every step are a run of their own, `steps` in that folder, since TensorBoard has one count of steps a run.
 
     As a context manager it closes the file under way; what comes after that goes into another one beside it. Raises
     `InputError` where the package tensorboard is not here.
@@ -33,8 +36,10 @@ class TensorBoard(RunObserver):
             missing = "event files need tensorboard, which is not here; pip install '.[tensorboard]'"
             raise InputError(missing) from error
         self._open, self._hparams = partial(SummaryWriter, str(folder)), hparams
+        self._open_steps = partial(SummaryWriter, str(Path(folder) / "steps"))
         self._made: Any = None
-        self._epoch = 0
+        self._steps: Any = None
+        self._epoch = self._done = 0
 
     @property
     def _writer(self) -> Any:
@@ -46,8 +51,9 @@ class TensorBoard(RunObserver):
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._made is not None:
-            self._made.close()
+        for one in (self._made, self._steps):
+            if one is not None:
+                one.close()
 
     def start(self, about: Start) -> None:
         """Write the hyperparameters: what is trained, by dotted names, and how it is executed."""
@@ -62,11 +68,22 @@ class TensorBoard(RunObserver):
         earlier = about.trainer.state.log
         if earlier:  # of a run that goes on: what an interruption left of it is replaced
             self._made = self._open(purge_step=1)
+            self._done = sum(about.trainer.steps[: len(earlier)])
+            self._steps = self._open_steps(purge_step=self._done + 1)
         _, started, _ = self._hparams(values, {})
         self._writer.file_writer.add_summary(started)
         self._writer.flush()
         for log in earlier:
             self.epoch(log)
+
+    def epoch_steps(self, epoch: int, learning_rates: Sequence[float], losses: Sequence[float]) -> None:
+        """Write the epoch's steps, counted from the run's first."""
+        self._steps = self._steps or self._open_steps()
+        for number, (rate, loss) in enumerate(zip(learning_rates, losses, strict=True), self._done + 1):
+            self._steps.add_scalar("learning_rate", rate, number)
+            self._steps.add_scalar("loss/train", loss, number)
+        self._done += len(losses)
+        self._steps.flush()
 
     def epoch(self, log: EpochLog) -> None:
         """Write the epoch, and flush, for a TensorBoard that follows the run."""

@@ -21,6 +21,7 @@ from fastcifar.report.drawing import WIDTH
 from fastcifar.report.tensorboard import TensorBoard
 from fastcifar.report.text import dotted
 from fastcifar.runs import predictions
+from fastcifar.runs.steps import read_steps
 from fastcifar.training.log import EpochLog, Observer
 
 pytest.importorskip("tensorboard", reason="tensorboard is not here")
@@ -93,6 +94,14 @@ def test_scalars_are_those_of_the_log(run: Path) -> None:
         assert values(found, tag) == [(epoch["epoch"], pytest.approx(epoch[field], rel=1e-6)) for epoch in log]
 
 
+def test_steps_are_those_of_the_run(run: Path) -> None:
+    found, kept = read(run / "tensorboard" / "steps"), read_steps(run, 2)
+    assert kept is not None
+    for tag, wanted in (("learning_rate", kept.learning_rates), ("loss/train", kept.losses)):
+        assert values(found, tag) == list(enumerate((pytest.approx(one, rel=1e-6) for one in wanted), 1))
+    assert len(kept.losses) == 6
+
+
 def test_pictures_are_those_of_the_report(run: Path) -> None:
     found = read(run / "tensorboard")
     assert found.Tags()["images"] == ["test/confusion", "test/mistakes"]
@@ -121,7 +130,9 @@ def test_hyperparameters_with_the_result_in_one_run(run: Path) -> None:
     for name in metrics:
         assert values(found, f"hparam/{name}") == [(2, pytest.approx(said["result"][name], rel=1e-6))]
     assert found.SummaryMetadata("_hparams_/session_end_info")
-    assert {path.parent for path in run.rglob("events.out.*")} == {run / "tensorboard"}
+    board = run / "tensorboard"
+    assert {path.parent for path in run.rglob("events.out.*")} == {board, board / "steps"}
+    assert set(read(board / "steps").Tags()["scalars"]) == {"learning_rate", "loss/train"}
 
 
 def test_without_the_flag_there_is_no_trace(tmp_path: Path) -> None:
@@ -209,3 +220,7 @@ def test_a_run_that_goes_on_has_each_epoch_once(tmp_path: Path, restored_rng: ob
         trained = fastcifar.resume(tmp_path / "run", observers=[board])
     wanted = [(one.epoch, pytest.approx(one.test_loss)) for one in trained.log]
     assert values(read(tmp_path / "board"), "loss/test") == wanted
+    steps = read_steps(tmp_path / "run", 3)
+    assert steps is not None
+    losses = list(enumerate(map(pytest.approx, steps.losses), 1))
+    assert values(read(tmp_path / "board" / "steps"), "loss/train") == losses
