@@ -1,7 +1,7 @@
 """The subcommands that use a finished run: report, compare, eval, predict, export."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -43,6 +43,10 @@ class Compare(Command):
     """Run directories, two or more."""
     out: Annotated[Path, arg(metavar="DIR")]
     """Folder of index.html and the pictures."""
+    by_class: bool = False
+    """Test the weights of each run again, and put their accuracies by class beside each other too."""
+    data: DataFolder = None
+    trust_code: TrustCode = False
 
     def run(self, console: Console) -> None:
         """Draw and say where."""
@@ -50,8 +54,9 @@ class Compare(Command):
             read_json(run)
         from fastcifar.report.compare_page import write_comparison
 
-        with console.status("drawing"):
-            page = write_comparison(self.runs, self.out)
+        about: Any = {"by_class": self.by_class, "data": self.data, "trust_code": self.trust_code}
+        with console.status("drawing") as status:
+            page = write_comparison(self.runs, self.out, **about, progress=status.update)
         console.say(f"written: {page}")
 
 

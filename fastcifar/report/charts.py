@@ -49,6 +49,22 @@ def compared(names: Sequence[str], places: Sequence[Values], values: Sequence[Va
     return figure
 
 
+@in_style
+def by_class(names: Sequence[str], classes: Sequence[str], accuracies: Sequence[Values]) -> Figure:
+    """A row for each class, in their order from the top, with a mark for each run at its accuracy there (0 to 1)."""
+    columns = max(1, min(len(names), int(WIDTH / (0.5 + 0.058 * max(map(len, names))))))
+    figure, axis = new_figure(0.8 + 0.24 * len(classes) + 0.15 * math.ceil(len(names) / columns))
+    for k, (name, shares) in enumerate(zip(names, accuracies, strict=True)):
+        mark = {"marker": MARKERS[k % len(MARKERS)], "linestyle": "none", "markersize": 4.5, "alpha": 0.85}
+        axis.plot([100 * one for one in shares], classes, color=SERIES[k % len(SERIES)], label=name, **mark)
+    axis.set(xlabel="accuracy, %")
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", length=0)
+    axis.grid(visible=True, axis="both")
+    figure.legend(loc="outside upper center", ncols=columns)
+    return figure
+
+
 @dataclass(frozen=True)
 class Timed:
     """A curve of the leaderboard's chart: seconds of training and test accuracy (0 to 1) after each epoch. `index`

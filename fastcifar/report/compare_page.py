@@ -7,13 +7,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
+from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of
 from fastcifar.report import charts
 from fastcifar.report.drawing import Picture, Values
 from fastcifar.report.pages import render, write_page
 from fastcifar.report.text import flat
-from fastcifar.runs.saved import Finished, read_log, read_run
+from fastcifar.runs.predictions import answers, p_of_equals
+from fastcifar.runs.saved import Finished, open_run, read_log, read_run
 from fastcifar.runs.steps import Steps, read_steps
 from fastcifar.training.log import EpochLog
 
@@ -43,11 +47,37 @@ class Compared:
         return statistics.median(one.images_per_second for one in self.log)
 
 
-def write_comparison(runs: Sequence[Path], out: Path) -> Path:
+@dataclass(frozen=True)
+class OfClass:
+    """A class, or all together: the accuracy of each run on it (0 to 1), the least and the most apart, and how often
+    equal runs would be as far apart (`p_of_equals`)."""
+
+    name: str
+    images: int
+    accuracies: Sequence[float]
+    p: float
+
+    @property
+    def spread(self) -> float:
+        """Points between the best run and the worst."""
+        return 100 * (max(self.accuracies) - min(self.accuracies))
+
+
+def write_comparison(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    by_class: bool = False,
+    data: Path | None = None,
+    trust_code: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Path:
     """Write index.html and its PNG files on two to 26 finished runs into the folder `out`; return the page's path.
 
+    `by_class` tests the weights of each again, on images found as `load_dataset` does by `data`, for what they differ
+    in class by class; `trust_code` is that of `open_run`.
     Raises `InputError`, one line, where a run is not finished, there are too few or too many, or a file cannot be
-    written.
+    written, and with `by_class` where their test images are not the same.
     """
     if not 2 <= len(runs) <= MOST:
         raise InputError(f"compare: {len(runs)} runs; between 2 and {MOST} can be compared")
@@ -57,10 +87,20 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
         log = read_log(saved)
         compared.append(Compared(name, saved, log, read_steps(saved.path, len(log))))
     require_folder_of(out)
+    classes = _by_class(compared, data, trust_code=trust_code, progress=progress) if by_class else []
+    progress("drawing")
     pictures = _pictures(compared)
-    styles, differences = ("base.css", "run.css"), _differences(compared)
-    page = render("compare.html", styles=styles, runs=compared, pictures=pictures, differences=differences)
-    return write_page(out, page, {one.name: one.png() for one in pictures})
+    of_classes = [_of_classes(compared, classes)] if classes else []
+    page = render(
+        "compare.html",
+        styles=("base.css", "run.css"),
+        runs=compared,
+        pictures=pictures,
+        classes=classes,
+        of_classes=of_classes,
+        differences=_differences(compared),
+    )
+    return write_page(out, page, {one.name: one.png() for one in (*pictures, *of_classes)})
 
 
 def _names(runs: Sequence[Finished]) -> list[str]:
@@ -102,6 +142,37 @@ def _pictures(compared: Sequence[Compared]) -> list[Picture]:
             lambda one: one.points(lambda epoch: epoch.images_per_second),
         ),
     ]
+
+
+def _by_class(
+    compared: Sequence[Compared], data: Path | None, *, trust_code: bool, progress: Callable[[str], None]
+) -> list[OfClass]:
+    first = compared[0].saved
+    for one in compared:
+        for field in ("name", "test_images", "sha256"):
+            if one.saved.run["dataset"].get(field) != first.run["dataset"].get(field):
+                raise InputError(f"--by-class: {one.saved.path} was tested on other images than {first.path}")
+    dataset = load_dataset(first.recipe, data)
+    labels, right = dataset.test_labels, []
+    for number, one in enumerate(compared, 1):
+        progress(f"testing run {number}/{len(compared)}")
+        said, _ = answers(open_run(one.saved.path, trust_code=trust_code), dataset)
+        right.append(said.argmax(axis=1) == labels)
+    table = np.stack(right)
+    parts = [(name, table[:, labels == k]) for k, name in enumerate(dataset.classes)]
+    return [
+        OfClass(name, part.shape[1], part.mean(axis=1).tolist(), p_of_equals(part))
+        for name, part in (*parts, ("all", table))
+        if part.shape[1]
+    ]
+
+
+def _of_classes(compared: Sequence[Compared], classes: Sequence[OfClass]) -> Picture:
+    *alone, _ = sorted(classes, key=lambda one: (one.name == "all", -statistics.fmean(one.accuracies)))
+    names = [one.name for one in compared]
+    shares = [[one.accuracies[k] for one in alone] for k in range(len(compared))]
+    alt = f"Accuracy by class, the best on the mean on top, a mark for each of the runs {'; '.join(names)}."
+    return Picture("classes", charts.by_class(names, [one.name for one in alone], shares), alt, "Accuracy by class.")
 
 
 def _differences(compared: Sequence[Compared]) -> list[tuple[str, ...]]:

@@ -99,12 +99,7 @@ def score(
 
 def tested(saved: Saved, dataset: Dataset) -> Tested:
     """What the weights of a finished run say of the test images of `dataset`; `saved.model` moves to its device."""
-    # On the device of the run where that is here: a wide network takes minutes on a CPU.
-    on_cuda = saved.run["execution"].get("device") == "cuda" and torch.cuda.is_available()
-    network = saved.on_bytes(saved.recipe.evaluation.tta).to("cuda" if on_cuda else "cpu")
-    # float16 does not run on every CPU.
-    precision = "float32" if saved.precision == "float16" and not on_cuda else saved.precision
-    found = probabilities(network, dataset.test_images, precision=precision)
+    found, precision = answers(saved, dataset)
     labels, names = dataset.test_labels, dataset.classes
     wrong = confident_mistakes(found, labels)
     return Tested(
@@ -117,6 +112,17 @@ def tested(saved: Saved, dataset: Dataset) -> Tested:
         predicted=tuple(names[k] for k in found[wrong].argmax(axis=1)),
         confidence=tuple(found[wrong].max(axis=1).tolist()),
     )
+
+
+def answers(saved: Saved, dataset: Dataset) -> tuple[NDArray[np.float32], str]:
+    """The class probabilities (n, classes) that a finished run gives the test images of `dataset`, as it was tested,
+    and in which precision; `saved.model` moves to its device."""
+    # On the device of the run where that is here: a wide network takes minutes on a CPU.
+    on_cuda = saved.run["execution"].get("device") == "cuda" and torch.cuda.is_available()
+    network = saved.on_bytes(saved.recipe.evaluation.tta).to("cuda" if on_cuda else "cpu")
+    # float16 does not run on every CPU.
+    precision = "float32" if saved.precision == "float16" and not on_cuda else saved.precision
+    return probabilities(network, dataset.test_images, precision=precision), precision
 
 
 def probabilities(network: OnBytes, images: NDArray[np.uint8], *, precision: str = "float32") -> NDArray[np.float32]:
@@ -165,6 +171,24 @@ def wilson(right: NDArray[np.int64], images: NDArray[np.int64]) -> tuple[NDArray
     for k in np.flatnonzero(images):
         ends[:, k] = stats.binomtest(int(right[k]), int(images[k])).proportion_ci(method="wilson")
     return ends[0], ends[1]
+
+
+def p_of_equals(right: NDArray[np.bool_]) -> float:
+    """How often networks of equal accuracy would differ at least as much as these, which were right or not of the same
+    images: `right` (networks, images), two networks or more.
+
+    Of two McNemar's test (1947), exact; of more Cochran's Q (1950), by the chi-squared distribution. 1 where all are
+    right of the same images.
+    """
+    split = right[:, right.any(axis=0) & ~right.all(axis=0)]
+    runs, images = split.shape
+    if not images:
+        return 1.0
+    if runs == 2:
+        return float(stats.binomtest(int(split[0].sum()), images).pvalue)
+    by_run, by_image = split.sum(axis=1, dtype=np.float64), split.sum(axis=0, dtype=np.float64)
+    q = runs * (runs - 1) * ((by_run - by_run.mean()) ** 2).sum() / (by_image * (runs - by_image)).sum()
+    return float(stats.chi2.sf(q, runs - 1))
 
 
 def confident_mistakes(

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.report.compare_page import write_comparison
 
@@ -77,6 +79,34 @@ def test_runs_have_names(run: Path, other: Path, page_file: Path, tmp_path: Path
 
 def test_one_run_twice_differs_in_nothing(run: Path, tmp_path: Path) -> None:
     assert "are the same in all of them" in write_comparison([run, run], tmp_path / "page").read_text()
+
+
+def test_by_class(run: Path, other: Path, small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcifar.report.compare_page.load_dataset", lambda recipe, data: small)
+    folder = shutil.copytree(other, tmp_path / "third")
+    weights = load_file(folder / "model.safetensors")
+    last = list(weights)[-1]
+    save_file(weights | {last: weights[last] * 0}, folder / "model.safetensors")
+    said: list[str] = []
+    page = write_comparison([run, folder], tmp_path / "page", by_class=True, progress=said.append)
+    assert said == ["testing run 1/2", "testing run 2/2", "drawing"]
+    assert (page.parent / "classes.png").exists()
+    table = re.search(r'<table id="by-class">.*?<tbody>(.*?)</table>', page.read_text(), re.DOTALL)
+    assert table is not None
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table[1], re.DOTALL)]
+    assert [row[0] for row in rows] == [*small.classes, "all"]
+    assert sum(int(row[1]) for row in rows[:-1]) == len(small.test_labels) == int(rows[-1][1])
+    result = json.loads((run / "run.json").read_text())["result"]
+    assert rows[-1][2] == f"{100 * result['final_accuracy']:.1f} %"
+    spread = [float(row[2].removesuffix(" %")) - float(row[3].removesuffix(" %")) for row in rows]
+    assert [abs(one) for one in spread] == pytest.approx([float(row[4]) for row in rows], abs=0.11)
+    assert all(0 <= float(row[5]) <= 1 for row in rows)
+
+    run_json = json.loads((folder / "run.json").read_text())
+    run_json["dataset"]["sha256"] = "0" * 64
+    (folder / "run.json").write_text(json.dumps(run_json))
+    with pytest.raises(InputError, match=r"^--by-class: .*third was tested on other images than .*run$"):
+        write_comparison([run, folder], tmp_path / "page", by_class=True)
 
 
 def test_what_cannot_be_compared_is_one_line(run: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from fastcifar.runs.predictions import (
     calibrate,
     confident_mistakes,
     confusion_matrix,
+    p_of_equals,
     precision_by_class,
     wilson,
 )
@@ -70,3 +71,13 @@ def test_wilson_interval() -> None:
     assert low[:4] == pytest.approx([0.2553, 0.0624, 0.0, 0.0061], abs=5e-5)
     assert high[:4] == pytest.approx([0.3662, 0.1605, 0.1611, 0.1718], abs=5e-5)
     assert np.isnan([low[4], high[4]]).all()
+
+
+def test_p_of_equals() -> None:
+    """Of two: 1 of 10 images split one way, by hand 2 * (1 + 10) / 2**10. Of three: Cochran's Q of a table by hand."""
+    two = np.array([[True] * 9 + [False, True, False], [False] * 9 + [True, True, False]])
+    assert p_of_equals(two) == pytest.approx(22 / 1024)
+    assert p_of_equals(two[:, 10:]) == 1  # both right, or both wrong: nothing tells them apart
+    three = np.array([[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 0]], np.bool_)
+    # Four images split them: right of them 4, 1 and 1; of the images 2, 1, 1, 2. Q = 3 * 2 * 6 / (2 + 2 + 2 + 2).
+    assert p_of_equals(three) == pytest.approx(np.exp(-36 / 8 / 2))  # chi-squared with two degrees of freedom
