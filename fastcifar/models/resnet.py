@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastcifar.models.conv import Conv2d
 from fastcifar.recipe import Resnet
 
 
@@ -16,7 +17,7 @@ class ConvBlock(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int, *, bias: bool, pool: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=bias)
+        self.conv = Conv2d(channels_in, channels_out, bias=bias)
         if pool:
             self.pool = nn.MaxPool2d(2)
         self.norm = nn.BatchNorm2d(channels_out)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastcifar.errors import InputError
+from fastcifar.models.conv import Conv2d
 from fastcifar.models.resnet import GlobalMaxPool
 from fastcifar.recipe import Speednet
 
@@ -18,11 +19,8 @@ PATCH = 2  # side of the patches that are whitened
 PATCH_VALUES = 3 * PATCH**2
 
 
-class Conv(nn.Conv2d):
+class Conv(Conv2d):
     """Conv 3x3 (stride 1, padding 1) without bias, whose first filters pass the channels on; the rest are random."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 3, padding=1, bias=False)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
@@ -46,7 +44,9 @@ class GhostBatchNorm(nn.BatchNorm2d):
         if parts == 1:
             return super().forward(x)
         about = self.running_mean, self.running_var, self.weight, self.bias, True, 1 - self._kept ** (1 / parts)
-        return torch.cat([F.batch_norm(part, *about, self.eps) for part in x.tensor_split(parts)])
+        # Of tensor_split's parts each would be given a gradient of the whole's size, and those be added up.
+        sizes = [len(range(part, len(x), parts)) for part in range(parts)]
+        return torch.cat([F.batch_norm(part, *about, self.eps) for part in x.split(sizes)])
 
 
 def _batch_norm(channels: int, config: Speednet) -> nn.BatchNorm2d:
