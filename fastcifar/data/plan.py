@@ -77,6 +77,24 @@ def draw_plan(n: int, augmentation: Augmentation, *, seed: int, epoch: int) -> E
     return EpochPlan(order, crop, flip, cutout, _jitter(n, augmentation, _generator(seed, epoch, _Stream.JITTER)))
 
 
+class Plans:
+    """The plans of a run over `n` training images, epoch by epoch. One may be drawn before it is asked for, while a GPU
+    is busy and the host is not: to draw one takes milliseconds."""
+
+    def __init__(self, n: int, augmentation: Augmentation) -> None:
+        self._n, self._augmentation = n, augmentation
+        self._ahead: dict[tuple[int, int], EpochPlan] = {}
+
+    def of(self, seed: int, epoch: int) -> EpochPlan:
+        """As `draw_plan` draws it."""
+        drawn = self._ahead.pop((seed, epoch), None)
+        return draw_plan(self._n, self._augmentation, seed=seed, epoch=epoch) if drawn is None else drawn
+
+    def draw_ahead(self, seed: int, epoch: int) -> None:
+        """Have the plan of this epoch ready, and no other."""
+        self._ahead = {(seed, epoch): self.of(seed, epoch)}
+
+
 def plain_plan(n: int) -> EpochPlan:
     """All images in their order, as they are; for an augmentation without padding."""
     none = np.zeros((n, 2), np.int32)

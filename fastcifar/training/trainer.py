@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastcifar import __version__, optim
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import open_loader
-from fastcifar.data.plan import EpochPlan, draw_plan
+from fastcifar.data.plan import EpochPlan, Plans
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.optim.schedule import one_cycle
@@ -112,10 +112,10 @@ class Trainer:
                 self.own.augmentation, name, self.device, compiled=execution.compile != "off", rank=self.ranks.rank
             )
         self._on_bytes = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
-        self._test_images = torch.from_numpy(dataset.test_images).to(self.device)
-        self._test_labels = torch.from_numpy(dataset.test_labels).to(self.device)
+        self._tests = [torch.from_numpy(one).to(self.device) for one in (dataset.test_images, dataset.test_labels)]
         self.state.seconds = self.prepare_seconds
         self._clock: Clock | None = None
+        self._plans = Plans(total, recipe.augmentation)
         self._at_start = self.state.capture()
         with self._step.within_memory():
             self.warm_up(steps=1 if execution.compile == "off" else 3)
@@ -227,6 +227,8 @@ class Trainer:
                 break  # on a GPU, looking at every loss would make the host wait for each step
             for observer in observers:
                 observer.step(epoch, state.step)
+        if epoch < self.recipe.epochs:  # now, while a GPU has yet to do what was asked of it
+            self._plans.draw_ahead(self.recipe.seed, epoch)
         bad = (~state.losses[: state.step].isfinite()).nonzero()
         if len(bad):
             step = int(bad[0])
@@ -238,8 +240,7 @@ class Trainer:
         self._clock = None
         if test and not math.isfinite(test.loss):
             raise RunError(diverged("test loss", test.loss, epoch, steps, rate_of(done + steps - 1)))
-        full_rate = state.optimizers[0].param_groups[0]["initial_lr"]
-        rates = [full_rate * rate_of(done + step) for step in range(steps)]
+        rates = [state.optimizers[0].param_groups[0]["initial_lr"] * rate_of(done + step) for step in range(steps)]
         for observer in observers:
             observer.epoch_steps(epoch, rates, state.losses[:steps].tolist())
         log = state.epoch_log(
@@ -260,9 +261,8 @@ class Trainer:
 
     def _plan(self, epoch: int) -> EpochPlan:
         """What is trained on in epoch `epoch`, from 0."""
-        total, losses = len(self.dataset.train_images), self.state.image_losses
-        plan = draw_plan(total, self.recipe.augmentation, seed=self.recipe.seed, epoch=epoch)
-        images = self.recipe.images_of(epoch, total)
+        plan, losses = self._plans.of(self.recipe.seed, epoch), self.state.image_losses
+        images = self.recipe.images_of(epoch, len(plan))
         return losses.hardest(plan, images) if losses and self.recipe.left_out_of(epoch) else plan[:images]
 
     def _evaluate(self, observers: Sequence[Observer] = ()) -> Evaluated:
@@ -273,7 +273,7 @@ class Trainer:
         self.ranks.meet()
         self.ranks.share_statistics(self.tested_network)
         about: Any = {"precision": self.execution.precision, "between": between, "ranks": self.ranks}
-        return evaluate(self._on_bytes, self._test_images, self._test_labels, **about)
+        return evaluate(self._on_bytes, *self._tests, **about)
 
     def warm_up(self, steps: int) -> None:
         """Start the loaders and take `steps` steps on made-up data of every shape there will be, so that everything is

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from fastcifar.data.plan import EpochPlan, draw_plan
+from fastcifar.data.plan import EpochPlan, Plans, draw_plan
 from fastcifar.recipe import Augmentation
 
 N = 50_000
@@ -122,6 +122,16 @@ def test_jitter_is_uniform_between_its_ends_and_none_at_0() -> None:
     np.testing.assert_array_equal(none.crop, plan.crop)
     alone = draw_plan(N, Augmentation(brightness=0.2), seed=1, epoch=3)
     np.testing.assert_array_equal(alone.jitter[:, 0], added)
+
+
+def test_a_plan_drawn_ahead_is_that_of_its_turn() -> None:
+    plans = Plans(50, Augmentation())
+    plans.draw_ahead(3, 1)
+    for seed, epoch in ((3, 0), (3, 1), (3, 1), (4, 1)):
+        found, wanted = plans.of(seed, epoch), draw_plan(50, Augmentation(), seed=seed, epoch=epoch)
+        assert all(
+            np.array_equal(one, other) for one, other in zip(vars(found).values(), vars(wanted).values(), strict=True)
+        )
 
 
 def test_a_plan_never_changes() -> None:

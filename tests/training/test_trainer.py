@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import resize
 from fastcifar.bench.step import new_step
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import LOADERS
-from fastcifar.data.plan import draw_plan
+from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.own import OwnCode
@@ -129,6 +129,26 @@ def test_the_log_adds_up(small: Dataset, quick: Recipe) -> None:
     assert result.time_to_target == watcher.logs[0].train_seconds
     assert watcher.logs[0].learning_rate == pytest.approx(0.01)
     assert watcher.logs[1].learning_rate == pytest.approx(0.001)
+
+
+def test_each_epoch_is_drawn_once_before_the_one_before_is_over(
+    small: Dataset, quick: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the first one within its own time; none after the last."""
+    trainer, drawn, watcher = Trainer(replace(quick, epochs=3), small, CPU), list[tuple[int, int]](), Watcher()
+
+    def drawing(n: int, augmentation: Augmentation, *, seed: int, epoch: int) -> EpochPlan:
+        drawn.append((epoch, len(watcher.logs)))
+        return draw_plan(n, augmentation, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr("fastcifar.data.plan.draw_plan", drawing)
+    trainer.run([watcher])
+    assert drawn == [(0, 0), (1, 0), (2, 1)]
+    drawn.clear()
+    watcher.logs.clear()
+    trainer.restart(replace(trainer.recipe, seed=5))  # which warms up with a plan of its own
+    trainer.run([watcher])
+    assert drawn[-3:] == [(0, 0), (1, 0), (2, 1)]
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images(small: Dataset, quick: Recipe) -> None:
