@@ -34,6 +34,8 @@ class Execution:
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
     """torch.compile's mode; auto: reduce-overhead (CUDA graphs) on a GPU, off on CPUs, where it gained nothing."""
+    sync_batchnorm: bool = False
+    """Of several processes: batch normalisation by the statistics of the whole batch, not of each one's rows."""
     checkpoint_seconds: float = 60
     """Keep a run's whole state this often, and after epochs; 0: only where it is told to stop."""
 

@@ -206,7 +206,8 @@ def _run(number: int, trainer: Trainer, watcher: Watcher, folder: Path | None, h
     spent, notes = Spent(started.isoformat(timespec="milliseconds"), wall_seconds=prepared), list[str]()
     about = {"execution": asdict(trainer.execution), "environment": here}
     if folder and (session := checkpoint.earlier(folder, trainer.recipe)):
-        _require_same(Executed(**session.about["execution"]), trainer.execution, session.about["environment"], here)
+        executed = Executed(**{"sync_batchnorm": False, **session.about["execution"]})
+        _require_same(executed, trainer.execution, session.about["environment"], here)
         spent, notes = checkpoint.go_on(folder, trainer, session.spent)
         spent = replace(spent, wall_seconds=spent.wall_seconds + trainer.prepare_seconds)  # where it begins again
     elif folder:

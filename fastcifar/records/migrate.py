@@ -89,6 +89,12 @@ def _one_peak(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "recipe": with_ends(values.get("recipe"))}
 
 
+def _own_statistics(values: dict[str, Any]) -> dict[str, Any]:
+    """8 -> 9: batch statistics were each process's own."""
+    execution = values.get("execution")
+    return {**values, "execution": {"sync_batchnorm": False, **execution}} if isinstance(execution, dict) else values
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _gpus_used,
     2: _named_parts,
@@ -97,6 +103,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     5: _all_images,
     6: _no_p_without_spread,
     7: _one_peak,
+    8: _own_statistics,
 }
 
 

@@ -31,14 +31,14 @@ def record_of(paths: Sequence[Path], *, protocol: ProtocolName) -> Record:
     first = runs[0]
     for number, run in enumerate(runs):
         seeded = replace(first.recipe, seed=first.recipe.seed + number)
-        if other := differences(run.recipe, seeded):
-            raise InputError(f"{run.path}: cannot stand beside {first.path}: {other[0]}")
+        if wrong := differences(run.recipe, seeded):
+            raise InputError(f"{run.path}: cannot stand beside {first.path}: {wrong[0]}")
     sessions = [(run, session) for run in runs for session in (*run.run.get("earlier_sessions", ()), run.run)]
     execution = first.run["execution"]
     for run, session in sessions:
-        for part in ("device", "loader", "precision", "compile"):
-            if (one := session["execution"].get(part)) != execution.get(part):
-                raise InputError(f"{run.path}: {part} was {one}, and {execution.get(part)} too: no one record")
+        for part in ("device", "loader", "precision", "compile", "sync_batchnorm"):
+            if (one := session["execution"].get(part, False)) != (other := execution.get(part, False)):
+                raise InputError(f"{run.path}: {part} was {one}, and {other} too: no one record")
     try:
         environments = [Environment.model_validate(session["environment"]).model_dump() for _, session in sessions]
         resolved = TypeAdapter(Execution).validate_python({"checkpoint_seconds": 0, **execution})

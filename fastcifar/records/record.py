@@ -15,7 +15,7 @@ from fastcifar.recipe import Recipe
 from fastcifar.recipe.tables import UNSEEN
 from fastcifar.records.protocol import ProtocolName
 
-SCHEMA_VERSION: Literal[8] = 8
+SCHEMA_VERSION: Literal[9] = 9
 
 # One line of text: nothing that is not seen.
 Line = Annotated[str, StringConstraints(max_length=200, pattern=rf"^[^{UNSEEN}]*$")]
@@ -167,6 +167,7 @@ class Executed(_Strict):
     loader: Line
     precision: Line
     compile: Line
+    sync_batchnorm: bool
     checkpoint_seconds: Seconds | None
 
 
@@ -177,7 +178,7 @@ class Record(_Strict):
     the recipe does elsewhere. `sources` are the files of a person's own that the recipe names.
     """
 
-    schema_version: Literal[8]
+    schema_version: Literal[9]
     program: Line
     name: Annotated[Line, StringConstraints(min_length=1, max_length=60)]
     protocol: ProtocolName

@@ -25,6 +25,7 @@ from fastcifar.data.plan import EpochPlan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, processes
 from fastcifar.own import said
+from fastcifar.training.sync_batchnorm import synchronise
 
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up; the first step's compilation has to fit into it."""
@@ -36,6 +37,7 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+    sync_batchnorm: bool = False
 
     @property
     def first(self) -> bool:
@@ -63,9 +65,12 @@ class Ranks:
         return plan[np.arange(len(plan)) % batch % self.count == self.rank]
 
     def together(self, network: nn.Module) -> nn.Module:
-        """`network` as it is trained: its gradients are the ranks' mean, its batch statistics each rank's own."""
+        """`network` as it is trained: its gradients are the ranks' mean, its batch statistics each rank's own, or, with
+        `sync_batchnorm`, all ranks', which changes the layers in it. Raises `InputError` where it has none of them."""
         if self.count == 1:
             return network
+        if self.sync_batchnorm:
+            synchronise(network)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what torch 2.15 calls it instead, 2.14 does not know
             return DistributedDataParallel(network, broadcast_buffers=False)
@@ -125,9 +130,11 @@ class Ranks:
                 raise RunError(f"rank {self.rank} of {self.count}: {said(error)[:300]}") from error
 
 
-def present() -> Ranks:
+def present(execution: Execution) -> Ranks:
     """This process's, once `joined`."""
-    return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
+    if not dist.is_initialized():
+        return Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size(), execution.sync_batchnorm)
 
 
 @contextmanager
@@ -139,8 +146,10 @@ def joined(execution: Execution) -> Iterator[Ranks]:
     """
     rank, count = processes()
     if count == 1 or dist.is_initialized():
-        yield present()
+        yield present(execution)
         return
+    if execution.sync_batchnorm and execution.device == "cpu" and execution.compile != "off":
+        raise InputError("--sync-batchnorm: on CPUs only with --compile off")
     if execution.device == "cuda":
         local = int(os.environ.get("LOCAL_RANK", rank))
         if local >= (gpus := torch.cuda.device_count()):
@@ -151,7 +160,7 @@ def joined(execution: Execution) -> Iterator[Ranks]:
     except (RuntimeError, ValueError) as error:
         raise RunError(f"rank {rank} of {count}: {said(error)[:300]}") from error
     try:
-        yield present()
+        yield present(execution)
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise

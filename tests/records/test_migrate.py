@@ -215,6 +215,14 @@ def test_before_the_eighth_version_no_rate_stayed_at_its_peak(tmp_path: Path) ->
         assert with_ends(junk) == junk
 
 
+def test_before_the_ninth_version_batch_statistics_were_each_processs_own(tmp_path: Path) -> None:
+    present = record()
+    values = {**json.loads(to_json(present)), "schema_version": 8}
+    assert values["execution"].pop("sync_batchnorm") is False
+    assert read(tmp_path, values) == present
+    assert MIGRATIONS[8]({**values, "execution": None})["execution"] is None  # a rival's
+
+
 def test_what_the_second_version_says_was_used_stands(tmp_path: Path) -> None:
     values = first_version(gpu="A GPU", gpus=8)
     values["execution"]["device"] = "cuda"

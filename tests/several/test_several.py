@@ -1,17 +1,24 @@
 """Several processes that train one network, as torchrun starts them: what one alone would, and what fails is told."""
 
+import copy
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 from several.trained import answers
+from torch import nn
 
 from fastcifar.commands import main
+from fastcifar.training.sync_batchnorm import SyncBatchNorm, synchronise
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 
@@ -37,7 +44,7 @@ def test_they_train_as_one_does(count: int, alone: dict[str, Any], tmp_path: Pat
     assert "Warning" not in done.stderr
     found = json.loads(file.read_text())
     ranks = found["ranks"]
-    for name in ("plain", "selected", "normed"):
+    for name in ("plain", "selected", "normed", "synchronised"):
         assert all(rank[name] == ranks[0][name] for rank in ranks)  # the network too, bit for bit
     for name in ("plain", "selected"):
         ours, its = ranks[0][name], alone[name]
@@ -45,11 +52,16 @@ def test_they_train_as_one_does(count: int, alone: dict[str, Any], tmp_path: Pat
             assert ours[of] == pytest.approx(its[of], rel=1e-5)
         for of in ("accuracies", "test_accuracies"):
             assert ours[of] == its[of]
+    assert alone["synchronised"] == alone["normed"]  # of one process nothing changes
+    for of in ("losses", "test_losses"):  # in float32 a ReLU or a maximum is soon on its other side
+        assert ranks[0]["synchronised"][of] == pytest.approx(alone["synchronised"][of], rel=0.02)
+    assert max(rank["off"] for rank in ranks) < 1e-6
     # Batch statistics are each rank's own.
     assert ranks[0]["normed"]["losses"] == pytest.approx(alone["normed"]["losses"], rel=0.1)
     assert ranks[0]["normed"]["losses"] != alone["normed"]["losses"]
     for rank in ranks:
         assert rank["another recipe"] == "rank 1: recipe.epochs is 2, and that of rank 0 1"
+        assert rank["no batch norm"].startswith("--sync-batchnorm: the network has no batch normalisation")
         few = f"batch_size: a batch of 2 images, fewer than the {count} processes"
         assert rank.get("too few") == (few if count > 2 else None)
     assert "Ranks 1 failed to pass" in found["alone"]
@@ -97,6 +109,41 @@ def test_fewer_go_on_with_what_more_began(place: Path, capsys: pytest.CaptureFix
     assert torchrun(2, *FLAGS, cwd=place).returncode != 0
     assert main(["train", "--resume", str(place / "run"), "--trust-code"]) == 0
     assert "goes on in epoch" in capsys.readouterr().out
+
+
+class Ghost(nn.BatchNorm2d):
+    """One that is not torch's own."""
+
+
+@contextmanager
+def gloo() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_synchronised_layers_are_torchs_in_all_else() -> None:
+    """Of one process: gradients and running statistics too; the names of its tensors are a plain network's."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.3), nn.BatchNorm2d(4, affine=False), Ghost(4)
+    )
+    other = copy.deepcopy(plain)
+    parameters = list(other.parameters())
+    with gloo():
+        synchronise(other)
+        assert [type(one) for one in other] == [nn.Conv2d, SyncBatchNorm, SyncBatchNorm, Ghost]
+        assert all(one is two for one, two in zip(parameters, other.parameters(), strict=True))
+        images = 5 + 3 * torch.rand(6, 3, 8, 8)
+        for network in (plain, other):
+            network(images).square().sum().backward()
+        for name, one in plain.state_dict().items():
+            torch.testing.assert_close(other.state_dict()[name], one)
+        for one, two in zip(plain.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(two.grad, one.grad)
+        assert other[1](torch.ones(2, 4, 3, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
+        plain[1](torch.ones(2, 4, 3, 3, dtype=torch.bfloat16))
+    torch.testing.assert_close(other.eval()(images), plain.eval()(images))
 
 
 def test_other_commands_are_for_one_process(

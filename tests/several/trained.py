@@ -1,21 +1,25 @@
 """Run by torchrun in each process: trains, and rank 0 writes what all came to, as JSON, into the file it is given."""
 
+import copy
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 import fastcifar
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe, Schedule
+from fastcifar.models import build
+from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.training import ranks
-from fastcifar.training.ranks import joined
+from fastcifar.training.ranks import joined, present
 
 CPU = Execution(device="cpu", loader="fused", precision="float32", compile="off")
 BATCH = 90  # of which 4 ranks have different numbers
@@ -40,9 +44,9 @@ class Net(torch.nn.Module):
         return self.head(self.conv(images).relu().mean(dim=(2, 3)))
 
 
-def told(recipe: Recipe, **about: Any) -> dict[str, Any]:
+def told(recipe: Recipe, execution: Execution = CPU, **about: Any) -> dict[str, Any]:
     """What a training came to, and a digest of its network."""
-    trained = fastcifar.train(recipe, execution=CPU, **about)
+    trained = fastcifar.train(recipe, execution=execution, **about)
     state = b"".join(tensor.numpy().tobytes() for tensor in trained.model.state_dict().values())
     return {
         "losses": [one.train_loss for one in trained.log],
@@ -63,12 +67,34 @@ def answers() -> dict[str, Any]:
         evaluation={"tta": "flip+shift-quarter"},
         average={"name": "ema", "decay": 0.5},
     )
-    return {"plain": plain, "selected": selected, "normed": told(RECIPE, model={"name": "resnet", "width": 2})}
+    normed = told(RECIPE, model={"name": "resnet", "width": 2})
+    synchronised = told(RECIPE, replace(CPU, sync_batchnorm=True), model={"name": "resnet", "width": 2})
+    return {"plain": plain, "selected": selected, "normed": normed, "synchronised": synchronised}
+
+
+def off() -> float:
+    """By how much the loss, gradients and running statistics of a batch, its statistics synchronised and float64, are
+    not those of one process."""
+    torch.manual_seed(0)
+    network = build(Resnet(width=2), 10).double()
+    alone = copy.deepcopy(network)
+    images, labels = torch.randn(BATCH, 3, 32, 32, dtype=torch.float64), torch.arange(BATCH) % 10
+    here = present(replace(CPU, sync_batchnorm=True))
+    mine = slice(here.rank, None, here.count)
+    together = here.together(network)
+    whole = F.cross_entropy(alone(images), labels)
+    whole.backward()
+    loss = F.cross_entropy(together(images[mine]), labels[mine])
+    (loss * here.weight(BATCH)).backward()
+    sums, _ = here.of_batch(loss.detach(), torch.zeros(()), BATCH)
+    pairs = [(sums, whole.float()), *zip(network.buffers(), alone.buffers(), strict=True)]
+    pairs += [(one.grad, other.grad) for one, other in zip(network.parameters(), alone.parameters(), strict=True)]
+    return max(float((one - other).abs().max()) for one, other in pairs)
 
 
 def main(file: Path) -> None:
     with joined(CPU) as here:
-        found = answers()
+        found = answers() | {"off": off()}
         try:
             fastcifar.train(RECIPE, model=Net, execution=CPU, epochs=1 + here.rank)
         except InputError as error:
@@ -77,6 +103,10 @@ def main(file: Path) -> None:
             fastcifar.train(RECIPE, model=Net, execution=CPU, batch_size=498)
         except InputError as error:
             found["too few"] = str(error)
+        try:
+            fastcifar.train(RECIPE, model=Net, execution=replace(CPU, sync_batchnorm=True))
+        except InputError as error:
+            found["no batch norm"] = str(error)
         of_all: list[dict[str, Any]] = [{} for _ in range(here.count)]
         dist.all_gather_object(of_all, found)
         ranks.PATIENCE = timedelta(seconds=1)
