@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from fastcifar.errors import InputError, RunError
@@ -25,6 +26,7 @@ from fastcifar.records.worker import Worker
 
 ATTEMPTS = 3  # at a run whose workers are lost
 LOOK_SECONDS = 0.5  # between two looks for signals
+SLOW_SECONDS = 30.0  # after which a worker that has not begun is told of
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class RayWorkers:
         """That of each worker; what is another checkout's state is said if it is any one's."""
         waiting = {actor.about.remote(): number for number, (_, actor) in self._actors.items()}
         of_all: dict[int, Environment] = {}
-        for about, number in self._as_they_end(waiting):
+        for about, number in self._as_they_end(waiting, self._tell_of_missing):
             try:
                 of_all[number] = Environment(**_value(about))
             except LookupError as error:
@@ -217,15 +219,25 @@ class RayWorkers:
                     self._restarted(worker)
         raise LookupError(f"worker {worker} is lost{lost}")
 
-    def _as_they_end(self, waiting: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    def _as_they_end(
+        self, waiting: dict[Any, Any], slow: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[Any, Any]]:
+        """The results and what `waiting` has of them; `slow` is told once how many are missing, if that takes long."""
         import ray
 
-        refs = list(waiting)
+        refs, begun = list(waiting), monotonic()
         while refs:
             # With a limit, since a signal is looked at between two calls.
             done, refs = ray.wait(refs, timeout=LOOK_SECONDS)
             for one in done:
                 yield one, waiting[one]
+            if slow and refs and monotonic() - begun > SLOW_SECONDS:
+                slow(len(refs))
+                slow = None
+
+    def _tell_of_missing(self, missing: int) -> None:
+        count = len(self._actors)
+        self._tell(f"{missing} of {count} workers have not begun yet: `ray status` says whether there is room for them")
 
     def _started(self, number: int, place: Place) -> Any:
         import ray

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -173,10 +174,17 @@ class Said(Watcher):
 
 
 def measured(
-    recipe: Recipe, said: Said, runs: int, folder: Path, progress: Callable[[int, int, int], None], **options: Any
+    recipe: Recipe,
+    said: Said,
+    runs: int,
+    folder: Path,
+    progress: Callable[[int, int, int], None] = lambda *_: None,
+    count: int = 2,
+    **options: Any,
 ) -> Record:
     recipe, own = sealed(recipe)
-    workers = RayWorkers(recipe, own, CPU, data=None, workers=2, allow_shared=True, tell=said.note, progress=progress)
+    about: Any = {"data": None, "workers": count, "allow_shared": True, "tell": said.note, "progress": progress}
+    workers = RayWorkers(recipe, own, CPU, **about)
     kept: list[Record] = []
     options = {"protocol": "fixed-budget", "earlier": None, "keep": kept.append, "checkpoints": folder, **options}
     with workers:
@@ -219,17 +227,17 @@ def test_a_run_that_loses_every_worker_ends_it(cluster: Any, slow: Recipe, tmp_p
     deadly.write_text(SLOW.replace("time.sleep(self.seconds)", "__import__('os').kill(__import__('os').getpid(), 9)"))
     said = Said()
     with pytest.raises(RunError, match=r"run 1 has lost 3 workers, the last by: The actor died"):
-        measured(slow, said, 1, tmp_path / "checkpoints", lambda *_: None)
+        measured(slow, said, 1, tmp_path / "checkpoints", count=1)
     assert len(said.lines) == 2
 
 
 def test_what_a_worker_raises_is_said_as_here(cluster: Any, slow: Recipe, tmp_path: Path) -> None:
     diverging = replace(slow, schedule=Schedule(max_lr=3e38, min_lr=3e38, peak_epoch=1))
     with pytest.raises(RunError, match=r"^the loss is (nan|inf) in epoch 1, step 2, at learning rate 3e\+38"):
-        measured(diverging, Said(), 2, tmp_path / "checkpoints", lambda *_: None)
+        measured(diverging, Said(), 2, tmp_path / "checkpoints", count=1)
     other = replace(slow, dataset_sha256="0" * 64)
     with pytest.raises(InputError, match=r"^dataset: synthetic here .* has other images than the recipe's"):
-        measured(other, Said(), 2, tmp_path / "checkpoints", lambda *_: None)
+        measured(other, Said(), 2, tmp_path / "checkpoints", count=1)
 
 
 def test_a_run_that_was_over_before_its_turn_is_not_made_again(cluster: Any, slow: Recipe, tmp_path: Path) -> None:
@@ -256,12 +264,24 @@ def test_a_run_that_was_over_before_its_turn_is_not_made_again(cluster: Any, slo
     assert not folder.exists()
 
 
-def test_a_worker_trains_other_recipes_too(cluster: Any, slow: Recipe) -> None:
-    """As a search asks it to, from a thread; once it is lost for good that is said."""
+def test_a_worker_trains_other_recipes_too(cluster: Any, slow: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a search asks it to, from a thread; once it is lost for good, or has no room at first, that is said."""
+    monkeypatch.setattr("fastcifar.records.parallel.SLOW_SECONDS", 1.0)
+    other = ray.remote(lambda: time.sleep(600)).options(num_cpus=1).remote()  # which has the CPU of a node
+
+    def tell(line: str) -> None:
+        said.note(line)
+        ray.cancel(other, force=True)
+
     recipe, own = sealed(slow)
     said = Said()
-    about: dict[str, Any] = {"data": None, "workers": 2, "allow_shared": True, "tell": said.note}
+    about: dict[str, Any] = {"data": None, "workers": 2, "allow_shared": True, "tell": tell}
     with RayWorkers(recipe, own, CPU, **about) as workers:
+        workers.environment()
+        assert said.lines.pop().endswith(
+            "of 2 workers have not begun yet: `ray status` says whether there is room for them"
+        )
+        assert said.lines == []
         one, two = workers.numbers
         smoothed = replace(recipe, label_smoothing=0.2)
         first = workers.train(one, smoothed, own, 3)
