@@ -87,7 +87,7 @@ def off() -> float:
     loss = F.cross_entropy(together(images[mine]), labels[mine])
     (loss * here.weight(BATCH)).backward()
     sums, _ = here.of_batch(loss.detach(), torch.zeros(()), BATCH)
-    pairs = [(sums, whole.float()), *zip(network.buffers(), alone.buffers(), strict=True)]
+    pairs = [(sums, whole.detach().float()), *zip(network.buffers(), alone.buffers(), strict=True)]
     pairs += [(one.grad, other.grad) for one, other in zip(network.parameters(), alone.parameters(), strict=True)]
     return max(float((one - other).abs().max()) for one, other in pairs)
 
