@@ -21,16 +21,13 @@ class Conv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        trained = self.training and torch.is_grad_enabled() and self.weight.requires_grad
-        if torch.compiler.is_compiling() or not trained or x.device.type != "cpu" or height * width > _most_pixels():
+        if torch.compiler.is_compiling() or x.device.type != "cpu" or not (self.training and torch.is_grad_enabled()):
             return super().forward(x)
-        weight = self.weight
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            x, weight = x.to(dtype), weight.to(dtype)
-        out = _OfFewPixels.apply(x, weight)
-        return out if self.bias is None else out + self.bias.to(out.dtype)[:, None, None]
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        if x.shape[2] * x.shape[3] > _most_pixels(dtype) or not self.weight.requires_grad:
+            return super().forward(x)
+        out = _OfFewPixels.apply(x.to(dtype), self.weight.to(dtype))
+        return out if self.bias is None else out + self.bias.to(dtype)[:, None, None]
 
 
 class _OfFewPixels(torch.autograd.Function):
@@ -61,8 +58,9 @@ class _OfFewPixels(torch.autograd.Function):
 
 
 @cache
-def _most_pixels() -> int:
-    """Of an image, up to which the product is the faster one: measured in bfloat16 and float32 with AMX, without AMX,
-    and with AVX2 alone, at 64 to 512 channels."""
+def _most_pixels(dtype: torch.dtype) -> int:
+    """Of an image, up to which the product is the faster one: measured in bfloat16 with AMX and without, in float32,
+    and in float32 with AVX2 alone (where more would gain too), at 64 to 512 channels."""
     may_have_amx = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ("", "DEFAULT", "AVX512_CORE_AMX")
-    return 25 if may_have_amx and torch.cpu._is_amx_tile_supported() else 4
+    amx = dtype == torch.bfloat16 and may_have_amx and torch.cpu._is_amx_tile_supported()
+    return 25 if amx else 4

@@ -22,7 +22,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """On every CPU up to 25 pixels; how often the other way was taken."""
     taken: list[int] = []
     apply = conv._OfFewPixels.apply
-    monkeypatch.setattr(conv, "_most_pixels", lambda: 25)
+    monkeypatch.setattr(conv, "_most_pixels", lambda dtype: 25)
     monkeypatch.setattr(conv._OfFewPixels, "apply", lambda *given: taken.append(1) or apply(*given))
     return taken
 
