@@ -145,9 +145,13 @@ class _Ours(Peer):
     name = OURS
 
     def __init__(self, execution: Execution) -> None:
-        self._flags = [
-            text for field, value in asdict(execution).items() for text in (f"--{field.replace('_', '-')}", str(value))
-        ]
+        self._flags: list[str] = []
+        for field, value in asdict(execution).items():
+            name = field.replace("_", "-")
+            if isinstance(value, bool):
+                self._flags.append(f"--{name}" if value else f"--no-{name}")
+            else:
+                self._flags += [f"--{name}", str(value)]
 
     def run(self, job: Job) -> Record:
         with tempfile.TemporaryDirectory(prefix="fastcifar-") as folder:
