@@ -50,7 +50,7 @@ class Command(ABC):
             try:
                 os.listdir(os.path.expanduser(folder))  # noqa: PTH111, PTH208 (as `fastcifar.data.cifar` does)
             except OSError as error:
-                raise InputError(f"--data {folder}: {error.strerror}") from error
+                raise InputError(f"--data {folder}: {error.strerror}; name the folder of the images") from error
 
 
 C = TypeVar("C", bound=Command)

@@ -36,7 +36,7 @@ MANY = 12  # curves from which on marks would blacken a chart, but for each curv
 @in_style
 def compared(names: Sequence[str], places: Sequence[Values], values: Sequence[Values], x: str, y: str) -> Figure:
     """A line for each run; colour, dashes and marks change from one to the next. `x` and `y` name the axes."""
-    columns = max(1, min(len(names), int(WIDTH / (0.5 + 0.058 * max(map(len, names))))))  # inches: a line, a letter
+    columns = _columns(names)
     figure, axis = new_figure(2.3 + 0.15 * math.ceil(len(names) / columns))
     for k, (name, along, up) in enumerate(zip(names, places, values, strict=True)):
         colour, dashes = SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]
@@ -49,10 +49,15 @@ def compared(names: Sequence[str], places: Sequence[Values], values: Sequence[Va
     return figure
 
 
+def _columns(names: Sequence[str]) -> int:
+    """Of a legend above a chart, which has room for so many of these names in a row."""
+    return max(1, min(len(names), int(WIDTH / (0.5 + 0.058 * max(map(len, names))))))  # inches: a line, a letter
+
+
 @in_style
 def by_class(names: Sequence[str], classes: Sequence[str], accuracies: Sequence[Values]) -> Figure:
     """A row for each class, in their order from the top, with a mark for each run at its accuracy there (0 to 1)."""
-    columns = max(1, min(len(names), int(WIDTH / (0.5 + 0.058 * max(map(len, names))))))
+    columns = _columns(names)
     figure, axis = new_figure(0.8 + 0.24 * len(classes) + 0.15 * math.ceil(len(names) / columns))
     for k, (name, shares) in enumerate(zip(names, accuracies, strict=True)):
         mark = {"marker": MARKERS[k % len(MARKERS)], "linestyle": "none", "markersize": 4.5, "alpha": 0.85}

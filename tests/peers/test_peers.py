@@ -11,12 +11,14 @@ import pytest
 from fastcifar.bench.environment import environment
 from fastcifar.bench.plain import PilImages, normalised
 from fastcifar.commands import main
+from fastcifar.commands.bench import Accuracy
+from fastcifar.commands.parse import parse
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.peers import airbench, compare, peers, plain_pytorch
 from fastcifar.peers.airbench import Airbench
-from fastcifar.peers.compare import Outcome, merged, parse_paths, ratios, run_peers
+from fastcifar.peers.compare import Outcome, _Ours, merged, parse_paths, ratios, run_peers
 from fastcifar.peers.hlb_cifar10 import HlbCifar10
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.plain_pytorch import PlainPytorch
@@ -384,3 +386,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "is no folder, or holds records; name another" in capsys.readouterr().err
     assert main(["bench", "peers", "--peer", "nobody=."]) == 2
     assert "--peer nobody=.: no such rival; there are airbench, hlb-CIFAR10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_ours_is_executed_as_asked(synchronised: bool) -> None:
+    asked = Execution("cpu", "fused", "float32", "off", sync_batchnorm=synchronised, checkpoint_seconds=7)
+    command = parse(["bench", "accuracy", "--recipe", "laptop", *_Ours(asked)._flags])
+    assert isinstance(command, Accuracy)
+    assert command.execution == asked

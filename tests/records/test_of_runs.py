@@ -80,6 +80,17 @@ def test_runs_from_before_it_was_said_in_how_many_processes(second: Path, tmp_pa
         assert main(["leaderboard", "record", str(finished_run()[0]), str(run), "--json", str(file)]) == code
 
 
+def test_runs_of_other_batch_statistics_do_not_stand_together(second: Path, tmp_path: Path) -> None:
+    """Those of before there was a choice had each process's own."""
+    run = shutil.copytree(second, tmp_path / "run")
+    values = json.loads((run / "run.json").read_text())
+    del values["execution"]["sync_batchnorm"]
+    for said, code in (({}, 0), ({"sync_batchnorm": True}, 2)):
+        (run / "run.json").write_text(json.dumps(values | {"execution": values["execution"] | said}))
+        file = tmp_path / f"{code}.record.json"
+        assert main(["leaderboard", "record", str(finished_run()[0]), str(run), "--json", str(file)]) == code
+
+
 def test_what_differs_between_sessions_is_left_out(second: Path, tmp_path: Path) -> None:
     """The commit, say; that one of them had changes stays."""
     run = shutil.copytree(second, tmp_path / "run")
