@@ -91,6 +91,7 @@ def test_by_class(run: Path, other: Path, small: Dataset, tmp_path: Path, monkey
     page = write_comparison([run, folder], tmp_path / "page", by_class=True, progress=said.append)
     assert said == ["testing run 1/2", "testing run 2/2", "drawing"]
     assert (page.parent / "classes.png").exists()
+    assert page.read_text().count("<figure>") == len(PICTURES) + 1
     table = re.search(r'<table id="by-class">.*?<tbody>(.*?)</table>', page.read_text(), re.DOTALL)
     assert table is not None
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table[1], re.DOTALL)]
