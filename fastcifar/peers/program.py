@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fastcifar
+from fastcifar import stopping
 from fastcifar.errors import RunError, printable
 
 PATIENCE = 5.0  # seconds from asking a program to end to killing it
@@ -69,20 +70,9 @@ def run_program(
     """
     cut, ended, lines = threading.Event(), threading.Event(), list[Line]()
     with tempfile.TemporaryFile() as errors:
-        # A session of its own, so that the program ends together with the processes that it starts.
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=None if show else subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
+        process: subprocess.Popen[str] | None = None
 
-        def watch(seconds: float) -> None:
+        def watch(process: "subprocess.Popen[str]", seconds: float) -> None:
             last, wait = time.monotonic() + PATIENT * seconds, seconds
             while not ended.wait(wait):
                 if enough(tuple(lines)) or time.monotonic() >= last:
@@ -92,18 +82,32 @@ def run_program(
                     return
                 wait = seconds / 20
 
-        if seconds is not None:
-            threading.Thread(target=watch, args=(seconds,), daemon=True).start()
         try:
+            with stopping.held():  # ended in the middle of it, we would leave a program that nobody knows of
+                # A session of its own, so that the program ends together with the processes that it starts.
+                process = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=None if show else subprocess.PIPE,
+                    stderr=errors,
+                    encoding="utf-8",
+                    errors="replace",
+                    start_new_session=True,
+                )
+            if seconds is not None:
+                threading.Thread(target=watch, args=(process, seconds), daemon=True).start()
             for line in process.stdout or ():
                 lines.append(Line(time.time(), line.rstrip("\n")))
             code = process.wait()
         except BaseException:
-            _end(process)
+            if process:
+                _end(process)
             raise
         finally:
             ended.set()
-            if process.stdout:
+            if process and process.stdout:
                 process.stdout.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace")

@@ -1,5 +1,7 @@
 """Programs in processes of their own: how they end, and that nothing of them stays."""
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -39,6 +41,30 @@ def test_a_program_dies_with_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(KeyboardInterrupt):
         run_program([sys.executable, "-c", script], tmp_path)
     assert time.perf_counter() - start < program.PATIENCE
+    time.sleep(1.5)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_a_program_that_is_just_beginning_dies_with_us(tmp_path: Path) -> None:
+    """A signal between the start of a process and the moment from which we know it."""
+    script = (
+        "import os, signal, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from fastcifar.peers.program import run_program\n"
+        "from fastcifar.stopping import end_on_signals\n"
+        "class Popen(subprocess.Popen):\n"
+        "    def __init__(self, *given, **named):\n"
+        "        super().__init__(*given, **named)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "subprocess.Popen = Popen\n"
+        "end_on_signals()\n"
+        "print('ready', flush=True)\n"
+        "run_program([sys.executable, '-c', 'import time; time.sleep(1); open(\"alive\", \"w\")'], Path.cwd())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(fastcifar.__file__).parents[1])}
+    ours = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ours.stdout == "ready\n"
+    assert "Stopped" in ours.stderr.splitlines()[-1]
     time.sleep(1.5)
     assert not (tmp_path / "alive").exists()
 
