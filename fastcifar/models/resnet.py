@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastcifar.models.batch_norm import BatchNorm2d
 from fastcifar.models.conv import Conv2d
 from fastcifar.recipe import Resnet
 
@@ -20,7 +21,7 @@ class ConvBlock(nn.Sequential):
         self.conv = Conv2d(channels_in, channels_out, bias=bias)
         if pool:
             self.pool = nn.MaxPool2d(2)
-        self.norm = nn.BatchNorm2d(channels_out)
+        self.norm = BatchNorm2d(channels_out)
         self.relu = nn.ReLU(inplace=True)
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastcifar.errors import InputError
+from fastcifar.models.batch_norm import BatchNorm2d
 from fastcifar.models.conv import Conv2d
 from fastcifar.models.resnet import GlobalMaxPool
 from fastcifar.recipe import Speednet
@@ -28,7 +29,7 @@ class Conv(Conv2d):
             nn.init.dirac_(self.weight[: self.in_channels])
 
 
-class GhostBatchNorm(nn.BatchNorm2d):
+class GhostBatchNorm(BatchNorm2d):
     """Batch normalisation whose statistics in training are those of about `images` images at a time.
 
     After Hoffer et al. 2017, "Train longer, generalize better", arXiv 1705.08741. The parts of a batch are equal, to an
@@ -49,11 +50,11 @@ class GhostBatchNorm(nn.BatchNorm2d):
         return torch.cat([F.batch_norm(part, *about, self.eps) for part in x.split(sizes)])
 
 
-def _batch_norm(channels: int, config: Speednet) -> nn.BatchNorm2d:
+def _batch_norm(channels: int, config: Speednet) -> BatchNorm2d:
     eps, momentum = config.norm_eps, config.norm_momentum
     if config.norm_images:
         return GhostBatchNorm(channels, config.norm_images, eps=eps, momentum=momentum)
-    return nn.BatchNorm2d(channels, eps=eps, momentum=momentum)
+    return BatchNorm2d(channels, eps=eps, momentum=momentum)
 
 
 class Block(nn.Module):

@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastcifar.errors import InputError
+from fastcifar.models.batch_norm import BatchNorm2d
+
+WHOLE = (BatchNorm2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""The layers that take a batch as a whole."""
 
 
 class _SumOfProcesses(torch.autograd.Function):
@@ -65,7 +69,7 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def synchronise(network: nn.Module) -> None:
-    """Have torch's own layers of batch normalisation in `network` take the statistics of all processes' rows.
+    """Have torch's layers of batch normalisation in `network`, and ours, take the statistics of all processes' rows.
 
     Their parameters and buffers stay the same tensors, under the same names; layers that are made of them (ghost batch
     normalisation) stay as they are. Raises `InputError` where there is none.
@@ -74,7 +78,7 @@ def synchronise(network: nn.Module) -> None:
     kind = nn.SyncBatchNorm if next(network.parameters()).is_cuda else SyncBatchNorm
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, _BatchNorm) and type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+            if isinstance(child, _BatchNorm) and type(child) in WHOLE:
                 setattr(module, name, _synchronised(child, kind))
                 found += 1
     if not found:

@@ -18,6 +18,7 @@ from several.trained import answers
 from torch import nn
 
 from fastcifar.commands import main
+from fastcifar.models.batch_norm import BatchNorm2d
 from fastcifar.training.sync_batchnorm import SyncBatchNorm, synchronise
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -125,9 +126,7 @@ def gloo() -> Iterator[None]:
 def test_synchronised_layers_are_torchs_in_all_else() -> None:
     """Of one process: gradients and running statistics too; the names of its tensors are a plain network's."""
     torch.manual_seed(0)
-    plain = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.3), nn.BatchNorm2d(4, affine=False), Ghost(4)
-    )
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), BatchNorm2d(4, momentum=0.3), nn.BatchNorm2d(4, affine=False), Ghost(4))
     other = copy.deepcopy(plain)
     parameters = list(other.parameters())
     with gloo():
