@@ -115,8 +115,9 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
         files = ["--json", str(file), "--figure", str(file.with_suffix(".png"))]
         return Part(name, [*bench, name, *rates, *files], file, seconds, headline)
 
-    def accuracy(recipe: str, runs: int, minutes: float | None = None) -> Part:
-        file = folder / f"{recipe}.record.json"
+    def accuracy(recipe: str, runs: int, minutes: float | None = None, mode: str = "auto") -> Part:
+        name = recipe if mode == "auto" else f"{recipe}-{mode}"
+        file = folder / f"{name}.record.json"
         loaded = load_recipe(recipe)
         shapes = {(loaded.batch_size_of(epoch), loaded.image_size_of(epoch)) for epoch in range(loaded.epochs)}
         compiling = COMPILING * len(shapes)
@@ -125,7 +126,8 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
             many += ["--minutes", f"{minutes + compiling / 60:g}"]
         small = ["--runs", "2", *TOY, *NARROW[loaded.model.name]] if toy else many
         flags = ["--recipe", recipe, *small, *device, *where, "--json", str(file)]
-        return Part(recipe, [*bench, "accuracy", *flags], file, 240 + compiling, headlines.accuracy)
+        flags += ["--compile", mode]
+        return Part(name, [*bench, "accuracy", *flags], file, 240 + compiling, headlines.accuracy)
 
     tests = folder / "tests.json"
     out = folder / "peers"
@@ -135,17 +137,18 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
     return [
         Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 900, headlines.tests),
         benchmark("loaders", 150 + COMPILING, headlines.loaders),
-        benchmark("step", 150 + 4 * COMPILING, headlines.step),  # in two precisions and two layouts
-        benchmark("train", 150 + COMPILING, headlines.train),
+        benchmark("step", 150 + 5 * COMPILING, headlines.step),  # in two precisions and two layouts, and as one graph
+        benchmark("train", 150 + 3 * COMPILING, headlines.train),  # of batches in two precisions and two layouts
         accuracy("seed", 3),
         *(accuracy(recipe, 20, minutes=2) for recipe in recipes),
+        *(accuracy(recipe, 5, mode="cuda-graph") for recipe in ("seed", "sprint94") if not toy),  # no CPU has them
         Part(
             "peers",
             [*bench, "peers", "--recipe", "seed", "--minutes", f"{PEER_MINUTES:g}", *train, "--out", str(out)]
             + (["--peer", *peers] if peers else []),
             out,
             # A rival may be installed, and named by no path.
-            60 * PEER_MINUTES * (2 + PATIENT * (1 + len(peers))) + 60,
+            60 * PEER_MINUTES * (1 + PATIENT * (2 + len(peers))) + 60,
             lambda out: headlines.peers(out, rivals),
             tuple(out / f"{rival}.record.json" for rival in rivals),
         ),

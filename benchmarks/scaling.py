@@ -80,7 +80,7 @@ def measured(recipe: Recipe, execution: Execution, ranks: Ranks, blocks: int, se
 
     def step_of(together: Ranks) -> TrainingStep:
         network = models.build(recipe.model, CLASSES).to(device).to(memory_format=torch.channels_last)
-        optimizers = make(network, recipe, None, compile=execution.compile != "off")
+        optimizers = make(network, recipe, None, compile=execution.compile)
         step = TrainingStep(
             network,
             optimizers,

@@ -32,8 +32,9 @@ class Execution:
     where DALI's threads take cores from the training; whichever can be had, where the other cannot."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
-    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = "auto"
-    """torch.compile's mode; auto: reduce-overhead (CUDA graphs) on a GPU, off on CPUs, where it gained nothing."""
+    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune", "cuda-graph"] = "auto"
+    """torch.compile's mode; cuda-graph: its default one, and the whole step, optimizers too, is one CUDA graph. auto:
+    reduce-overhead (graphs of the forward and the backward pass) on a GPU, off on CPUs, where it gained nothing."""
     sync_batchnorm: bool = False
     """Of several processes: batch normalisation by the statistics of the whole batch, not of each one's rows."""
     checkpoint_seconds: float = 60
@@ -74,6 +75,13 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
     if mode != "off" and not compiler():
         notes.append("no C++ compiler with Python's headers on this machine, which torch.compile needs: running eager")
         mode = "off"
+    if mode == "cuda-graph":
+        if device == "cpu":
+            raise InputError("--compile cuda-graph: needs a GPU")
+        if precision == "float16":
+            raise InputError("--compile cuda-graph: not with float16, whose gradient scaler looks at each step")
+        if processes()[1] > 1:
+            raise InputError("--compile cuda-graph: for one process")
     return replace(execution, device=device, loader=loader, precision=precision, compile=mode), notes
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pynvml
@@ -90,6 +91,28 @@ def test_cuda_without_cuda(no_gpu: None) -> None:
 def test_float16_on_a_cpu(no_gpu: None) -> None:
     with pytest.raises(InputError, match="--precision float16: on the CPU"):
         resolve(Execution(precision="float16"))
+
+
+@pytest.mark.parametrize(
+    ("given", "processes", "said"),
+    [
+        (Execution("cpu", compile="cuda-graph"), "1", "needs a GPU"),
+        (Execution("cuda", precision="float16", compile="cuda-graph"), "1", "not with float16"),
+        (Execution("cuda", precision="bfloat16", compile="cuda-graph"), "2", "for one process"),
+    ],
+)
+def test_where_a_step_cannot_be_one_graph(
+    monkeypatch: pytest.MonkeyPatch, given: Execution, processes: str, said: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    with pytest.raises(InputError, match=f"^--compile cuda-graph: {said}"):
+        resolve(given)
+    if given.device == "cuda":
+        monkeypatch.setenv("WORLD_SIZE", "1")
+        assert resolve(replace(given, precision="bfloat16"))[0].compile == "cuda-graph"
 
 
 def test_without_a_compiler_it_says_so_and_runs_eager(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:

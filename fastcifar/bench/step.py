@@ -11,6 +11,7 @@ from fastcifar.bench.flops import flops_per_image
 from fastcifar.bench.throughput import Candidate, Measurement, in_turn, matmul_candidate, repeated
 from fastcifar.execution import Execution, compiler, resolve
 from fastcifar.models import build
+from fastcifar.optim import capturable
 from fastcifar.own import NetworkFactory
 from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
@@ -18,6 +19,7 @@ from fastcifar.training.memory import release_pages
 from fastcifar.training.step import DTYPES, TrainingStep
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+NAMES = {"off": "eager", "cuda-graph": "graph"}
 PLAIN = "eager-float32-nchw"  # PyTorch as it comes
 
 
@@ -33,7 +35,8 @@ def bench_step(
     short: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Measurement]:
-    """Images/s of a step: eager / compiled, NCHW / channels_last, float32 / half precision.
+    """Images/s of a step: eager / compiled, NCHW / channels_last, float32 / half precision; and on a GPU the last of
+    these as one CUDA graph with its optimizer.
 
     The limit is the matrix product rate of the same precision, measured in the same run, over the step's operations an
     image (`fastcifar.bench.flops`). Details: teraflops, peak memory in bytes (of the GPU's allocator, or of the whole
@@ -53,12 +56,14 @@ def bench_step(
         or (compiled, precision, layout) == ("off", "float32", "nchw")
         or (layout == "channels_last" and (compiled == "off" or precision == chosen.precision))
     ]
+    if device.type == "cuda" and half == "bfloat16" and compiler():
+        combinations.append(("cuda-graph", half, "channels_last"))
     flops = flops_per_image(build(model, classes, own))
     matmuls = {precision: matmul_candidate(device, DTYPES[precision], seconds) for precision in ("float32", half)}
     candidates = list(matmuls.values())
     details: dict[str, dict[str, Any]] = {}
     for compiled, precision, layout in combinations:
-        name = f"{'eager' if compiled == 'off' else 'compiled'}-{precision}-{layout}"
+        name = f"{NAMES.get(compiled, 'compiled')}-{precision}-{layout}"
         progress(f"setting up: {name}")
         others = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         train, batch = new_step(model, classes, own, batch_size, device, precision, compiled, FORMATS[layout])
@@ -104,6 +109,8 @@ def new_step(
     torch.manual_seed(0)
     network = build(model, classes, own).to(device).to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
+    if compiled == "cuda-graph":
+        capturable([optimizer])
     step = TrainingStep(
         network, [optimizer], batch_sizes={batch_size}, device=device, precision=precision, compile=compiled
     )

@@ -4,39 +4,42 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastcifar.errors import InputError
 from fastcifar.optim.adam import adam
-from fastcifar.optim.muon import muon
+from fastcifar.optim.muon import Muon, muon
 from fastcifar.optim.sgd import sgd
 from fastcifar.own import OptimizerFactory, called
 from fastcifar.recipe import Recipe
-from fastcifar.recipe.tables import Adam, Muon, OwnOptimizer, Sgd
+from fastcifar.recipe.tables import Adam, OwnOptimizer, Sgd
+from fastcifar.recipe.tables import Muon as MuonConfig
 
 
 def make(
-    network: nn.Module, recipe: Recipe, own: OptimizerFactory | None = None, *, compile: bool = True
+    network: nn.Module, recipe: Recipe, own: OptimizerFactory | None = None, *, compile: str = "off"
 ) -> list[torch.optim.Optimizer]:
     """The recipe's optimizers over the parameters of `network`; `own` is the code of one that does not ship.
 
-    `compile`: what gains by torch.compile may use it.
-    A group's rate is its initial one times the schedule's: see `set_rates`. Raises `InputError` where `own` gives no
-    optimizers, or leaves out a parameter.
+    `compile` is an execution's: unless it is "off", what gains by torch.compile uses it, and with "cuda-graph" they are
+    `capturable`. A group's rate is its initial one times the schedule's: see `set_rates`. Raises `InputError` where
+    `own` gives no optimizers, or leaves out a parameter.
     """
     match recipe.optimizer:
         case Adam() as config:
             optimizers = adam(network, config)
         case Sgd() as config:
             optimizers = sgd(network, config)
-        case Muon() as config:
-            optimizers = muon(network, config, compile=compile)
+        case MuonConfig() as config:
+            optimizers = muon(network, config, compile=compile != "off")
         case OwnOptimizer(name=name):
             if own is None:
                 raise InputError(f"{name}: an optimizer of somebody's own, whose code is needed")
             optimizers = _checked(called(name, lambda: own(network)), network, name)
     for group in groups(optimizers):
         group["initial_lr"] = group["lr"]
+    if compile == "cuda-graph":
+        capturable(optimizers)
     return optimizers
 
 
@@ -57,7 +60,31 @@ def set_rates(
         factor, last = rate, group.get("epochs")
         if last is not None:
             factor = (rate if peak is None else peak) * (max(0.0, 1 - epoch / last) if last else 0.0)
-        group["lr"] = factor * group["initial_lr"]
+        rate_of_group = factor * group["initial_lr"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate_of_group)
+        else:
+            group["lr"] = rate_of_group
+
+
+def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Have each keep beside its parameters all that its steps need, the rates too, where a CUDA graph reads them.
+
+    Raises `InputError` at one of which it is not known that it can.
+    """
+    for optimizer in optimizers:
+        if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, Muon):
+            raise InputError(f"--compile cuda-graph: for Adam, AdamW, SGD and Muon, not {type(optimizer).__name__}")
+        for group in optimizer.param_groups:
+            if group.get("differentiable"):
+                raise InputError("--compile cuda-graph: not for an optimizer that is differentiable")
+            if isinstance(optimizer, torch.optim.SGD):  # whose other ways take the rate to the host
+                group.update(fused=True, foreach=False)
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
+            if "capturable" in group:
+                group["capturable"] = True
+        # torch would warn that the first steps, which are none of a graph's, are slower so.
+        optimizer._warned_capturable_if_run_uncaptured = True
 
 
 def _checked(made: Any, network: nn.Module, name: str) -> list[torch.optim.Optimizer]:
@@ -81,6 +108,6 @@ def _checked(made: Any, network: nn.Module, name: str) -> list[torch.optim.Optim
     twice = [trained.get(key, "of another network") for key in held if held.count(key) > 1 or key not in trained]
     if twice:
         raise InputError(f"{name}: holds the parameter {twice[0]} twice, or of a network that is not trained")
-    if any(isinstance(group["lr"], torch.Tensor) for group in groups(optimizers)):
+    if any(isinstance(group["lr"], Tensor) for group in groups(optimizers)):
         raise InputError(f"{name}: a rate is a tensor; a number is needed")
     return optimizers

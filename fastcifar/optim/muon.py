@@ -58,7 +58,8 @@ class Muon(torch.optim.Optimizer):
     """Muon over parameters of two dimensions or more, each as the matrix (first dimension, all others).
 
     A step: buffer = momentum * buffer + gradient; the weights are scaled to the norm sqrt(first dimension), if asked
-    for; and lr times the orthogonalised (gradient + momentum * buffer) is taken from them. It never waits for a GPU.
+    for; and lr times the orthogonalised (gradient + momentum * buffer) is taken from them. It never waits for a GPU,
+    though a gradient scaler does before it.
 
     With a `second_momentum` each row of that is first divided by the root of a running mean of its mean square, which
     keeps that share of itself a step, and the matrix brought back to its norm: NorMuon, Li et al. 2025, arXiv
@@ -117,7 +118,11 @@ class Muon(torch.optim.Optimizer):
         if kept := group["second_momentum"]:
             matrices = [self._evened(one, matrix, kept) for one, matrix in zip(parameters, matrices, strict=True)]
         updates = [_unflattened(matrix, like=one) for matrix, one in zip(matrices, parameters, strict=True)]
-        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+        if isinstance(rate := group["lr"], Tensor):
+            for parameter, update in zip(parameters, updates, strict=True):
+                parameter.addcmul_(update, rate, value=-1)
+        else:
+            torch._foreach_add_(parameters, updates, alpha=-rate)
 
     def _buffer(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

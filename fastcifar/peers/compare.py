@@ -13,7 +13,7 @@ from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
 from fastcifar.peers import peers
 from fastcifar.peers.peer import Job, Peer
-from fastcifar.peers.program import ProgramError, run_own
+from fastcifar.peers.program import PATIENT, ProgramError, run_own
 from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import seen_from, to_toml
 from fastcifar.records.check import read_record
@@ -160,11 +160,13 @@ class _Ours(Peer):
             flags = ["--recipe", str(recipe), "--runs", "1", "--protocol", job.protocol, "--json", str(record)]
             flags += [*self._flags, *(["--data", str(job.data)] if job.data else [])]
             try:
-                output = run_own("fastcifar", ["bench", "accuracy", *flags], Path(folder), seconds=job.seconds)
+                # It may have to be compiled first; and of a run that is cut nothing is left.
+                about = {"seconds": job.seconds, "enough": lambda lines: False}
+                output = run_own("fastcifar", ["bench", "accuracy", *flags], Path(folder), **about)
             except ProgramError as error:
                 if error.code == BAD_INPUT:
                     raise InputError(str(error)) from error
                 raise
             if output.cut:
-                raise RunError(f"fastcifar did not finish its run within {job.seconds:g} s")
+                raise RunError(f"fastcifar did not finish its run within {PATIENT * (job.seconds or 0):g} s")
             return read_record(record)

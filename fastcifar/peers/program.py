@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fastcifar
 from fastcifar import stopping
@@ -45,11 +46,11 @@ class Output:
     cut: bool
 
 
-def run_own(module: str, arguments: Sequence[str], folder: Path, *, seconds: float | None = None) -> Output:
+def run_own(module: str, arguments: Sequence[str], folder: Path, **about: Any) -> Output:
     """`run_program` of `python -m module`, a module of this fastcifar, be it installed or run from a checkout."""
     places = [str(Path(fastcifar.__file__).absolute().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    return run_program([sys.executable, "-m", module, *arguments], folder, seconds=seconds, environment=environment)
+    return run_program([sys.executable, "-m", module, *arguments], folder, environment=environment, **about)
 
 
 def run_program(

@@ -15,6 +15,7 @@ from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError
 from fastcifar.training.ranks import Ranks
 from fastcifar.training.step import autocast
+from fastcifar.training.step_graph import CudaGraphs, Graphed, Outputs
 
 BATCH_SIZE = 1000
 TTA = Literal["none", "flip", "flip+shift", "flip+shift-quarter"]
@@ -143,7 +144,6 @@ def _in_batches(
     return ranks.gathered(torch.cat(logits), total)
 
 
-@torch.no_grad()
 def evaluate(
     network: OnBytes,
     images_nhwc: Tensor,
@@ -154,9 +154,46 @@ def evaluate(
     ranks: Ranks | None = None,
 ) -> Evaluated:
     """Test `network` on images and labels (n,) int64 on its device: see `logits_of`."""
-    logits = logits_of(network, images_nhwc, precision=precision, between=between, ranks=ranks)
+    return scored(logits_of(network, images_nhwc, precision=precision, between=between, ranks=ranks), labels)
+
+
+def scored(logits: Tensor, labels: Tensor) -> Evaluated:
+    """How good the answers `logits` (n, classes) are, of which `labels` (n,) are the right ones."""
     loss = torch.zeros((), device=logits.device)
     for part, truth in zip(logits.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
         loss += F.cross_entropy(part, truth, reduction="sum")  # batch by batch, as it always was summed
     correct = (logits.argmax(dim=1) == labels).sum()
     return Evaluated(loss.item() / len(labels), correct.item() / len(labels), logits)
+
+
+class Evaluator:
+    """The test of one network on the same images (n, 32, 32, 3) and labels (n,), again and again.
+
+    With `graphs`, of a network on a GPU, it is one CUDA graph from the third time on, and `between` is called once.
+    """
+
+    def __init__(
+        self,
+        network: OnBytes,
+        images_nhwc: Tensor,
+        labels: Tensor,
+        *,
+        precision: str,
+        ranks: Ranks,
+        graphs: CudaGraphs | None = None,
+    ) -> None:
+        self._network, self._images, self._labels = network, images_nhwc, labels
+        self._precision, self._ranks = precision, ranks
+        self._graphed = Graphed(self._answers, graphs) if graphs else None
+
+    def __call__(self, between: Callable[[], None] = _nothing) -> Evaluated:
+        """As `evaluate`; of several ranks, all of them."""
+        if self._graphed:
+            (logits,) = self._graphed()
+            between()
+        else:
+            (logits,) = self._answers(between)
+        return scored(logits, self._labels)
+
+    def _answers(self, between: Callable[[], None] = _nothing) -> Outputs:
+        return (logits_of(self._network, self._images, precision=self._precision, between=between, ranks=self._ranks),)

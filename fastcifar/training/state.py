@@ -88,7 +88,7 @@ class TrainState:
             "buffers": _other_buffers(self.network),
             "training": self.network.training,
             "average": self.average.averaged.state_dict() if self.average else None,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [_kept_of(optimizer) for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "generators": _generators(self._device),
             "log": [asdict(one) for one in self.log],
@@ -161,12 +161,22 @@ _EXECUTION = ("foreach", "fused", "capturable")  # how an optimizer computes, he
 _FROM_ZEROS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, Muon)
 
 
+def _kept_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state, of which the rates are numbers also where it has them on the device."""
+    kept = optimizer.state_dict()
+    return {**kept, "param_groups": [{**group, "lr": float(group["lr"])} for group in kept["param_groups"]]}
+
+
 def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, Any]) -> None:
     before = {parameter: dict(values) for parameter, values in optimizer.state.items()}
     optimizer.zero_grad(set_to_none=True)
     present = [{key: group[key] for key in _EXECUTION if key in group} for group in optimizer.param_groups]
     groups = [{**group, **here} for group, here in zip(kept["param_groups"], present, strict=True)]
+    rates = [group["lr"] for group in optimizer.param_groups]
     optimizer.load_state_dict({**kept, "param_groups": groups})  # into new tensors
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if isinstance(rate, Tensor):
+            group["lr"] = rate.fill_(group["lr"])
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             place = before.get(parameter, {}).get(name)

@@ -14,6 +14,7 @@ from fastcifar.errors import RunError, memory_problem
 from fastcifar.execution import compiled
 from fastcifar.training.memory import reuse_pages
 from fastcifar.training.ranks import Ranks
+from fastcifar.training.step_graph import CudaGraphs, Graphed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,7 +39,8 @@ class TrainingStep:
     With `ranks` they are this rank's rows of a batch of as many as the call says, the step is all ranks' together, and
     it gives the loss and the right answers of the whole batch, and the logits of its own.
 
-    `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile or "off".
+    `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile, "off",
+    or "cuda-graph", which captures the whole step (one process, no scaler, optimizers that are `optim.capturable`).
     `batch_sizes` are those of whole batches. `image_size`, which may change from epoch to epoch, is the side in pixels
     that the images are resized to first.
     """
@@ -68,6 +70,10 @@ class TrainingStep:
         else:
             reuse_pages()
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+        self.graphs: CudaGraphs | None = None
+        self._graphed: dict[tuple[Any, ...], Graphed] = {}
+        if compile == "cuda-graph":
+            self.graphs, compile = CudaGraphs(device), "default"
         self._whole_batch = self._forward
         if compile != "off":
             self._whole_batch = compiled(self._forward, mode=compile)
@@ -75,6 +81,15 @@ class TrainingStep:
     def __call__(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Loss (), logits (B, classes) and how many of them are right (), detached; to be read before the next step,
         which may write over them. `batch` is the size of the whole batch, by default B."""
+        if self.graphs is None:
+            return self._take(images, labels, batch)
+        shape = (images.shape, images.dtype, self.image_size)
+        if shape not in self._graphed:
+            self._graphed[shape] = Graphed(self._take, self.graphs)
+        loss, logits, correct = self._graphed[shape](images, labels)
+        return loss, logits, correct
+
+    def _take(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward

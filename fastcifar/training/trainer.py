@@ -22,7 +22,7 @@ from fastcifar.recipe import Recipe, validated
 from fastcifar.training.augment import OwnAugmentation
 from fastcifar.training.average import WeightAverage
 from fastcifar.training.clock import Clock
-from fastcifar.training.evaluate import Evaluated, OnBytes, evaluate
+from fastcifar.training.evaluate import Evaluated, Evaluator, OnBytes
 from fastcifar.training.log import EpochLog, Observer, Result, diverged, epochs_to
 from fastcifar.training.memory import release_pages
 from fastcifar.training.network import new_network
@@ -30,6 +30,7 @@ from fastcifar.training.ranks import Ranks
 from fastcifar.training.selection import ImageLosses
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import DTYPES, TrainingStep
+from fastcifar.training.step_graph import FIRST
 
 
 class Trainer:
@@ -71,7 +72,7 @@ class Trainer:
         self.ranks.require_same({"fastcifar": __version__, **facts})
 
         self.model, self.prepare_seconds = new_network(self.recipe, dataset, self.own.model, self.device)
-        optimizers = self._new_optimizers()
+        optimizers = optim.make(self.model, self.recipe, self.own.optimizer, compile=execution.compile)
         self._step = TrainingStep(
             self.model,
             optimizers,
@@ -111,16 +112,18 @@ class Trainer:
             self._augment = OwnAugmentation(
                 self.own.augmentation, name, self.device, compiled=execution.compile != "off", rank=self.ranks.rank
             )
-        self._on_bytes = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
-        self._tests = [torch.from_numpy(one).to(self.device) for one in (dataset.test_images, dataset.test_labels)]
+        network = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
+        tests = [torch.from_numpy(one).to(self.device) for one in (dataset.test_images, dataset.test_labels)]
+        graphs = self._step.graphs
+        self._test = Evaluator(network, *tests, precision=execution.precision, ranks=self.ranks, graphs=graphs)
         self.state.seconds = self.prepare_seconds
         self._clock: Clock | None = None
         self._plans = Plans(total, recipe.augmentation)
         self._at_start = self.state.capture()
         with self._step.within_memory():
-            self.warm_up(steps=1 if execution.compile == "off" else 3)
-            if self.device.type == "cuda":
-                self._evaluate()  # cuDNN chooses its algorithms for these shapes
+            self.warm_up(steps=1 if execution.compile == "off" else FIRST + 1)
+            for _ in range(FIRST + 1 if self.device.type == "cuda" else 0):  # cuDNN chooses its algorithms
+                self._evaluate()
         if self._augment:
             self.notes += self._augment.notes
         self.setup_seconds = clock.seconds() - self.prepare_seconds
@@ -181,9 +184,6 @@ class Trainer:
             self.state.seconds += self._clock.seconds()
             self.state.other_seconds += self._clock.others()
             self._clock = Clock(self.device)
-
-    def _new_optimizers(self) -> list[torch.optim.Optimizer]:
-        return optim.make(self.model, self.recipe, self.own.optimizer, compile=self.execution.compile != "off")
 
     def run(self, observers: Sequence[Observer] = ()) -> Result:
         """Train the epochs that are left, testing after each. Raises `RunError` at a loss that is NaN or infinite."""
@@ -272,8 +272,7 @@ class Trainer:
 
         self.ranks.meet()
         self.ranks.share_statistics(self.tested_network)
-        about: Any = {"precision": self.execution.precision, "between": between, "ranks": self.ranks}
-        return evaluate(self._on_bytes, *self._tests, **about)
+        return self._test(between)
 
     def warm_up(self, steps: int) -> None:
         """Start the loaders and take `steps` steps on made-up data of every shape there will be, so that everything is

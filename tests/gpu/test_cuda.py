@@ -22,7 +22,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.data.loader import LOADERS, open_loader
 from fastcifar.data.plan import draw_plan
 from fastcifar.data.synthetic import synthetic
-from fastcifar.execution import Execution, has_gpu, resolve
+from fastcifar.execution import Execution, LoaderName, has_dali, has_gpu, resolve
 from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.trainer import Trainer
@@ -30,10 +30,13 @@ from fastcifar.training.trainer import Trainer
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 CUDA = torch.device("cuda", 0)
-EAGER = Execution(device="cuda", loader="dali", precision="float32", compile="off")
+LOADER: LoaderName = "dali" if has_dali() else "fused"
+EAGER = Execution(device="cuda", loader=LOADER, precision="float32", compile="off")
+needs_dali = pytest.mark.skipif(not has_dali(), reason="no NVIDIA DALI here")
+HERE = [pytest.param(name, marks=needs_dali) if name == "dali" else name for name in LOADERS]
 
 
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("name", HERE)
 @settings(max_examples=8, deadline=None)
 @given(augmentation=augmentations, start=st.integers(0, 2), seed=st.integers(0, 1000))
 def test_every_loader_on_the_gpu_equals_numpy(name: str, augmentation: Augmentation, start: int, seed: int) -> None:
@@ -48,6 +51,7 @@ def test_every_loader_on_the_gpu_equals_numpy(name: str, augmentation: Augmentat
         np.testing.assert_array_equal(labels.cpu().numpy(), dataset.train_labels[part.indices])
 
 
+@needs_dali
 def test_dali_on_the_gpu_equals_numpy_on_cifar10(cifar10: Dataset) -> None:
     """The recipe `seed`'s transforms, whole batches and a short one, of more slices than DALI has at a time."""
     dataset, augmentation = cifar10.limited(5_000, 1), Augmentation()
@@ -58,6 +62,7 @@ def test_dali_on_the_gpu_equals_numpy_on_cifar10(cifar10: Dataset) -> None:
     np.testing.assert_allclose(images.numpy(), expected, atol=1e-5, rtol=0)
 
 
+@needs_dali
 @pytest.mark.parametrize(("one", "other"), list(itertools.combinations(LOADERS, 2)))
 def test_every_two_loaders_give_the_same(small: Dataset, one: str, other: str) -> None:
     augmentation = Augmentation()
@@ -100,6 +105,7 @@ def test_fused_is_one_kernel_a_batch() -> None:
     assert 45 <= kernels(100) - kernels(50) <= 55
 
 
+@needs_dali
 def test_batches_in_flight_are_not_overwritten() -> None:
     """The host runs ahead of the device: every batch must still hold its own pixels when it is read at last."""
     dataset, augmentation = synthetic(20_000, 1), Augmentation()
@@ -111,6 +117,7 @@ def test_batches_in_flight_are_not_overwritten() -> None:
     assert torch.equal(torch.cat(sums).cpu(), expected)
 
 
+@needs_dali
 def test_a_batch_of_dali_is_memory_of_torchs(small: Dataset) -> None:
     """Memory of DALI's own is given back by a thread that waits for the whole GPU."""
     loader = open_loader("dali", small, Augmentation(), batch_size=256, device=CUDA)
@@ -141,7 +148,7 @@ def gentle() -> Recipe:
     return Recipe(epochs=2, batch_size=128, model=Resnet(width=16), schedule=schedule)
 
 
-@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead", "cuda-graph"])
 def test_compiled_gives_the_same_losses(small: Dataset, gentle: Recipe, mode: str) -> None:
     compiled = losses(small, gentle, replace(EAGER, compile=mode))  # type: ignore[arg-type]
     assert compiled == pytest.approx(losses(small, gentle, EAGER), rel=1e-3)
@@ -171,7 +178,7 @@ def test_auto_learns_on_the_gpu(small: Dataset) -> None:
     assert seen[-1] < seen[0] - 0.3
 
 
-@pytest.mark.parametrize("mode", ["off", "reduce-overhead"])
+@pytest.mark.parametrize("mode", ["off", "reduce-overhead", "cuda-graph"])
 def test_a_restarted_trainer_is_a_new_one(small: Dataset, gentle: Recipe, mode: str) -> None:
     """Its weights bit for bit; its losses to the rounding of kernels that add in any order."""
     execution = replace(EAGER, compile=mode)  # type: ignore[arg-type]
@@ -191,7 +198,7 @@ def test_a_restarted_trainer_is_a_new_one(small: Dataset, gentle: Recipe, mode: 
 @pytest.mark.parametrize("mode", ["off", "reduce-overhead"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_a_range_test_leaves_no_trace(small: Dataset, gentle: Recipe, precision: str, mode: str) -> None:
-    execution = Execution("cuda", "dali", precision, mode)  # type: ignore[arg-type]
+    execution = Execution("cuda", LOADER, precision, mode)  # type: ignore[arg-type]
     trainer = Trainer(gentle, small, execution)
     before = trainer.state.capture()
     rates = [1e-5, 1e-4, 1e-3, 1e-2]
@@ -218,7 +225,7 @@ def no_debugging() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-@pytest.mark.parametrize("loader", ["dali", "fused"])
+@pytest.mark.parametrize("loader", HERE)
 def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str, no_debugging: None) -> None:
     execution = Execution("cuda", loader, precision, "reduce-overhead")  # type: ignore[arg-type]
     trainer = Trainer(gentle, synthetic(1200, 100), execution)
@@ -226,7 +233,7 @@ def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str,
     trainer.train_epoch([Strict(trainer.steps[0])])
 
 
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("loader", HERE)
 def test_memory_does_not_grow(small: Dataset, gentle: Recipe, loader: str) -> None:
     execution, _ = resolve(Execution(loader=loader))  # type: ignore[arg-type]
     trainer = Trainer(gentle.with_epochs(4), small, execution)

@@ -1,0 +1,98 @@
+"""A whole training step, with its optimizers, or a test, as one CUDA graph: captured once, then replayed."""
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastcifar.errors import RunError, memory_problem
+
+Outputs = tuple[Tensor, ...]
+FIRST = 2  # calls that run as they are; what compiles, chooses a kernel or allocates once has done so by then
+
+
+class CudaGraphs:
+    """What the graphs of one network share: the stream they were captured on, and memory for what is made on the way.
+
+    They are replayed one at a time, so that what one gives lasts until another is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        """Inside, work is given to their stream, after what was given before; what is given later comes after it."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def capture(self, function: Callable[[], Outputs]) -> Callable[[], Outputs]:
+        """What runs all that `function` gives the device to do, and returns the same tensors each time.
+
+        `function` is called once, and nothing of it runs then. Raises `RunError` where it waits for the device.
+        """
+        graph, failed = torch.cuda.CUDAGraph(), None
+        # Of threads beside this one, such as a loader's, the device may meanwhile be asked for memory.
+        about: Any = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
+        try:
+            with _nothing_collected(), torch.cuda.graph(graph, **about):
+                try:
+                    outputs = function()
+                except RuntimeError as error:
+                    failed = error
+                    raise
+        except RuntimeError as error:
+            failed = failed or error  # to end what has failed fails too, and says less
+            if memory_problem(failed) is not None:
+                raise failed from None
+            said = str(failed).splitlines()[0]
+            raise RunError(f"--compile cuda-graph: this step cannot be captured: {said}") from failed
+
+        def replay() -> Outputs:
+            graph.replay()
+            return outputs
+
+        return replay
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Inside, Python collects no garbage, such as a loader, whose end asks the device for what a capture forbids."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class Graphed:
+    """`function` of tensors of one shape each, from its third call on as a graph of `graphs`.
+
+    What it reads beside them lies at the same place in each call, the rates of optimizers too.
+    """
+
+    def __init__(self, function: Callable[..., Outputs], graphs: CudaGraphs) -> None:
+        self._function, self._graphs, self._called = function, graphs, 0
+        self._given: tuple[Tensor, ...] | None = None
+        self._replay: Callable[[], Outputs] | None = None
+
+    def __call__(self, *given: Tensor) -> Outputs:
+        """As `function`, whose results are to be read before the next call of any graph of `graphs`."""
+        self._called += 1
+        if self._called <= FIRST:
+            with self._graphs.beside():
+                return self._function(*given)
+        places = self._given = self._given or tuple(map(torch.empty_like, given))
+        for place, one in zip(places, given, strict=True):
+            place.copy_(one)
+        if self._replay is None:
+            self._replay = self._graphs.capture(lambda: self._function(*places))
+        return self._replay()

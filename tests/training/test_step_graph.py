@@ -1,0 +1,226 @@
+"""A step as one CUDA graph, with a call of the function in the graph's place: all of it but CUDA's own."""
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from same import assert_same
+from torch import Tensor, nn
+
+from fastcifar import optim
+from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError, RunError
+from fastcifar.execution import Execution
+from fastcifar.recipe import Adam, Muon, Recipe, Schedule, Sgd, Speednet
+from fastcifar.training import step as step_module
+from fastcifar.training.step_graph import FIRST, CudaGraphs, Graphed, Outputs
+from fastcifar.training.trainer import Trainer
+
+CPU = Execution(device="cpu", loader="fused", precision="float32", compile="off")
+GRAPH = replace(CPU, compile="cuda-graph")
+
+
+class Called(CudaGraphs):
+    """As on a GPU: nothing runs when it is captured, and each replay gives the same tensors, written over."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.captured = self.replayed = self.besides = 0
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        self.besides += 1
+        yield
+
+    def capture(self, function: Callable[[], Outputs]) -> Callable[[], Outputs]:
+        self.captured += 1
+        kept: list[Tensor] = []
+
+        def replay() -> Outputs:
+            self.replayed += 1
+            outputs = function()
+            if not kept:
+                kept.extend(torch.empty_like(one) for one in outputs)
+            for place, one in zip(kept, outputs, strict=True):
+                place.copy_(one)
+            return tuple(kept)
+
+        return replay
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Called]:
+    """Those of every step that is made; what is compiled runs as it is."""
+    made: list[Called] = []
+
+    def new(device: torch.device) -> Called:
+        made.append(Called(device))
+        return made[-1]
+
+    monkeypatch.setattr(step_module, "CudaGraphs", new)
+    monkeypatch.setattr(step_module, "compiled", lambda function, **_: function)
+    return made
+
+
+RECIPES = {
+    "adam": {"optimizer": Adam()},
+    "sgd": {"optimizer": Sgd()},
+    "muon": {
+        "optimizer": Muon(second_momentum=0.9),
+        "model": Speednet(widths=(4, 8, 8), norm_images=30, whiten_bias_epochs=1.0),
+        "image_sizes": (16, 24, 32),
+    },
+}
+
+
+@pytest.fixture(params=RECIPES)
+def recipe(request: pytest.FixtureRequest, quick: Recipe) -> Recipe:
+    # Rates so low that it does not tell that a tensor's are rounded to float32.
+    gentle = Schedule(min_lr=0, max_lr=1e-4, peak_epoch=1)
+    return replace(quick, schedule=gentle, **RECIPES[request.param]).with_epochs(3)
+
+
+def places(trainer: Trainer) -> dict[str, int]:
+    """Where all lies that a step reads and writes beside its batch."""
+    found = {name: one.data_ptr() for name, one in trainer.model.state_dict().items()}
+    for number, optimizer in enumerate(trainer.state.optimizers):
+        for group in optimizer.param_groups:
+            found[f"{number} lr {len(found)}"] = group["lr"].data_ptr()
+        for values in optimizer.state.values():
+            found |= {
+                f"{number} {name} {len(found)}": one.data_ptr() for name, one in values.items() if one is not None
+            }
+    return found
+
+
+def test_it_trains_as_without(small: Dataset, recipe: Recipe, graphs: list[Called]) -> None:
+    plain, graphed = Trainer(recipe, small, CPU), Trainer(recipe, small, GRAPH)
+    (made,) = graphs
+    sizes = {recipe.image_size_of(epoch) for epoch in range(3)}
+    shapes = 2 * len(sizes)  # with the short last batch
+    assert len(small.train_images) % recipe.batch_size
+    assert (made.captured, made.replayed, made.besides) == (shapes, shapes, 2 * shapes)
+    before = places(graphed)
+    one, other = plain.run(), graphed.run()
+    tests = 3 - FIRST  # of those of three epochs, which is one graph more
+    assert (made.captured, made.replayed) == (shapes + tests, shapes + sum(graphed.steps) + tests)
+    assert one.final_accuracy == pytest.approx(other.final_accuracy, abs=0.02)
+    for ours, its in zip(graphed.state.log, plain.state.log, strict=True):
+        assert ours.train_loss == pytest.approx(its.train_loss, rel=1e-4)
+        assert ours.learning_rate == its.learning_rate
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(graphed.model.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+    assert places(graphed) == before
+
+
+def test_what_a_graph_reads_stays_where_it_is(small: Dataset, recipe: Recipe, graphs: list[Called]) -> None:
+    """Through a restart, another's state, and a warm-up; and what is kept is as without graphs."""
+    trainer = Trainer(recipe, small, GRAPH)
+    before = places(trainer)
+    trainer.train_epoch()
+    kept = trainer.state.capture()
+    rates = [group["lr"] for one in kept["optimizers"] for group in one["param_groups"]]
+    assert all(type(rate) is float for rate in rates)
+    for seed in (9, recipe.seed):
+        trainer.restart(replace(recipe, seed=seed))
+        assert places(trainer) == before
+    trainer.restore(kept)
+    assert_same(trainer.state.state_dict(), kept)
+    assert places(trainer) == before
+    trainer.train_epoch()
+
+    plain = Trainer(recipe, small, CPU)
+    plain.restore(kept)
+    assert all(type(group["lr"]) is float for group in optim.groups(plain.state.optimizers))
+    plain.train_epoch()
+    assert plain.state.log[-1].train_loss == pytest.approx(trainer.state.log[-1].train_loss, rel=1e-4)
+    trainer.restore(plain.state.capture())
+    assert places(trainer) == before
+
+
+def test_a_graph_has_the_batch_that_is_given() -> None:
+    seen: list[float] = []
+
+    def step(images: Tensor, labels: Tensor) -> Outputs:
+        seen.append(images.sum().item())
+        return images.sum() + labels.sum(), labels, labels.sum()
+
+    graph = Graphed(step, Called(torch.device("cpu")))
+    images = torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    for number in range(5):
+        total, labels, _ = graph(number * images, torch.full((2,), number))
+        assert total == 98 * number
+        assert labels.tolist() == [number] * 2
+    assert seen == [0, 96, 192, 288, 384]
+
+
+def test_rates_are_written_where_a_graph_reads_them() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    optimizers = optim.make(network, Recipe(optimizer=Muon()), compile="cuda-graph")
+    groups = list(optim.groups(optimizers))
+    held = [group["lr"] for group in groups]
+    initial = [group["initial_lr"] for group in groups]
+    optim.set_rates(optimizers, 0.5)
+    assert all(group["lr"] is one for group, one in zip(groups, held, strict=True))
+    assert [rate.item() for rate in held] == pytest.approx([0.5 * rate for rate in initial])
+
+
+def test_the_sgd_of_somebodys_own_leaves_its_rate_on_the_device() -> None:
+    """As torch makes it, it would ask the device for the rate, which a capture forbids."""
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    ours, its = (torch.optim.SGD([one], lr=0.1, momentum=0.9, nesterov=True) for one in weights)
+    optim.capturable([ours])
+    for optimizer, one in zip((ours, its), weights, strict=True):
+        for _ in range(3):
+            one.grad = one.detach() * 2
+            optimizer.step()
+    assert ours.param_groups[0]["fused"]
+    torch.testing.assert_close(weights[0], weights[1])
+
+
+def test_an_optimizer_that_may_not_be_captured_is_refused() -> None:
+    network = nn.Linear(2, 2)
+    with pytest.raises(InputError, match=r"--compile cuda-graph: for Adam, AdamW, SGD and Muon, not LBFGS"):
+        optim.capturable([torch.optim.LBFGS(network.parameters())])
+    with pytest.raises(InputError, match="differentiable"):
+        optim.capturable([torch.optim.SGD(network.parameters(), differentiable=True)])
+
+
+class Failing(contextlib.AbstractContextManager[None]):
+    """A capture in which something has failed: its end fails too, and says less. Nothing may be collected in it."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        assert not gc.isenabled()
+
+    def __exit__(self, *_: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CUDA error: operation not permitted when stream is capturing\nmore", RunError),
+        ("CUDA out of memory. Tried to allocate 2 GiB", RuntimeError),
+    ],
+)
+def test_a_step_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch, text: str, expected: type[Exception]) -> None:
+    """What waits for the device is one line; what memory lacks is told elsewhere."""
+    for name in ("CUDAGraph", "graph_pool_handle"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "graph", Failing)
+
+    def waits() -> Outputs:
+        raise RuntimeError(text)
+
+    with pytest.raises((RuntimeError, RunError)) as caught:
+        CudaGraphs(torch.device("cuda")).capture(waits)
+    assert type(caught.value) is expected
+    assert text.splitlines()[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert gc.isenabled()
