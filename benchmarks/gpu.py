@@ -260,7 +260,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow-dirty", action="store_true", help="with changes that are not committed too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: a folder in benchmarks/results")
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="these parts, also if done before")
-    parser.add_argument("--peer", nargs="+", default=[], metavar="NAME=PATH", help="as for fastcifar bench peers")
+    parser.add_argument(
+        "--peer", nargs="+", action="extend", default=[], metavar="NAME=PATH", help="as for fastcifar bench peers"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that holds cifar-10-batches-py")
     return parser.parse_args(arguments)
 

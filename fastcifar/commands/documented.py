@@ -43,7 +43,9 @@ def markdown() -> str:
 def _section(name: str, kind: type[Command]) -> list[str]:
     others = [other for other, same in COMMANDS.items() if same is kind and other != name]
     group = GROUPS.get(name.partition(" ")[0])
-    words = " ".join(["fastcifar", name, *(place for flag, _, place in _flags(kind) if not flag)])
+    words = " ".join(
+        ["fastcifar", name, *(place.replace("\\|", "|") for place, default, _ in _flags(kind) if default is None)]
+    )
     lines = ["", f"## `fastcifar {name}`", "", *inspect.cleandoc(kind.__doc__ or "").splitlines(), ""]
     if group and others:
         lines += [f"`fastcifar {others[0]}` is the same.", ""]
@@ -55,26 +57,26 @@ def _section(name: str, kind: type[Command]) -> list[str]:
     lines += [f"    {words} [FLAGS]", ""]
     if taken:
         lines += [f"Takes {' and '.join(taken)}.", ""]
-    named = [flag for flag in _flags(kind) if flag[0]]
-    return [*lines, *_table(named)] if named else lines[:-1]
+    flags = _flags(kind)
+    return [*lines, *_table(flags)] if flags else lines[:-1]
 
 
-def _table(flags: list[tuple[str, str, str]]) -> list[str]:
+def _table(flags: list[tuple[str, str | None, str]]) -> list[str]:
     return [
         "| flag | default | what it is |",
         "| --- | --- | --- |",
-        *(f"| `{flag}` | {default} | {said} |" for flag, default, said in flags),
+        *(f"| `{flag}` | {default or ''} | {said} |" for flag, default, said in flags),
     ]
 
 
-def _flags(kind: type) -> list[tuple[str, str, str]]:
-    """Of each field a flag, its default and what it is; of a positional one "", its help and its name."""
+def _flags(kind: type) -> list[tuple[str, str | None, str]]:
+    """Of each field a flag, its default and what it is; of a positional one its name, None and what it is."""
     hints = get_type_hints(kind, include_extras=True)
     said: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if is_dataclass(base):
             said |= docstrings(base)
-    rows = []
+    rows: list[tuple[str, str | None, str]] = []
     for one in fields(kind):
         of, *about = get_args(hints[one.name]) if hasattr(hints[one.name], "__metadata__") else (hints[one.name],)
         if tyro.conf.Suppress in about or one.name in WHOLE:
@@ -85,7 +87,7 @@ def _flags(kind: type) -> list[tuple[str, str, str]]:
         text = text.replace("|", "\\|").replace("<", "&lt;")
         if tyro.conf.Positional in about:
             several = "..." if "tuple" in str(of) else ""
-            rows.append(("", text, f"{place or named.upper()}{several}"))
+            rows.append((f"{place or named.upper()}{several}".replace("|", "\\|"), None, text))
         else:
             flag = f"--{named} {place or _choices(of)}".rstrip() if of is not bool else _switch(named, one)
             rows.append((flag.replace("|", "\\|"), _default(one), text))

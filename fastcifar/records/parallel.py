@@ -290,7 +290,7 @@ def _cluster() -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
-        raise InputError("--parallel: needs Ray: pip install 'fastcifar[ray]'") from error
+        raise InputError("--parallel: needs Ray: pip install '.[ray]'") from error
     if ray.is_initialized():
         yield
         return
