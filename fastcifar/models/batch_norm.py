@@ -27,6 +27,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             fold == 1
             or torch.compiler.is_compiling()
             or not (self.training and torch.is_grad_enabled())
+            or type(x) is not Tensor  # but one without memory, say, whose FLOPs are counted
             or x.device.type != "cpu"
             or self.weight.dtype != torch.float32
             or not x.is_contiguous(memory_format=torch.channels_last)

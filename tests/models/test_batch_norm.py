@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastcifar.models import batch_norm
 from fastcifar.models.batch_norm import BatchNorm2d
@@ -91,6 +92,13 @@ def test_evaluation_is_torchs_to_the_bit(folded: list[int]) -> None:
     assert torch.equal(ours.eval()(images), torchs(ours).eval()(images))
     with torch.no_grad():
         ours.train()(images)
+    assert not folded
+
+
+def test_tensors_without_memory_are_torchs(folded: list[int]) -> None:
+    """Of one pixel they are channels_last whatever they were made as."""
+    with FakeTensorMode(allow_fallback_kernels=False):
+        BatchNorm2d(20)(torch.randn(8, 20, 1, 1)).sum().backward()
     assert not folded
 
 
