@@ -81,7 +81,9 @@ def kills(number: int, seed: int, folder: Path, say: Callable[[str], None]) -> K
             break
         done.finished += 1
         done.different += not _same(path, whole)
-        done.leftovers += _leftovers(path, whole)
+        if left := _leftovers(path, whole):
+            done.leftovers += len(left)
+            say(f"left behind: {', '.join(sorted(left))}")
         say(f"run {run} is over: {'as' if _same(path, whole) else 'NOT as'} one that was not killed")
         run, path = run + 1, folder / f"run-{run + 1}"
     return done
@@ -228,8 +230,8 @@ def _same(path: Path, whole: Path) -> bool:
     return equal and timeless[0] == timeless[1]
 
 
-def _leftovers(path: Path, whole: Path) -> int:
-    return len({file.name for file in path.rglob("*")} - {file.name for file in whole.rglob("*")})
+def _leftovers(path: Path, whole: Path) -> set[str]:
+    return {file.name for file in path.rglob("*")} - {file.name for file in whole.rglob("*")}
 
 
 def _watched(process: "subprocess.Popen[str]", end: float) -> tuple[list[tuple[float, float, int]], float]:
