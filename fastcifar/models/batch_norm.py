@@ -13,8 +13,8 @@ VECTOR = 16  # channels, of which torch's loops over channels_last take a multip
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation, in all that it computes torch's, to rounding.
 
-    In training, torch's takes 4 to 20 times as long a value for images channels_last of 20 channels as for ones of
-    16 or 32, forward and backward. So rows of C channels are taken for fewer rows of a multiple of 16, and the
+    In training, of images channels_last in bfloat16, torch's takes 3 times as long a value for 20 channels as for 16
+    forward, and 9 times backward. So rows of C channels are taken for fewer rows of a multiple of 16, and the
     statistics of those columns are put together.
     """
 
@@ -82,7 +82,7 @@ class _Folded(torch.autograd.Function):
         x, weight, mean, variance = ctx.saved_tensors
         eps, fold = ctx.about
         rows = _rows(x, fold)
-        of_rows = _rows(gradient.contiguous(memory_format=torch.channels_last), fold)
+        of_rows = _rows(gradient, fold)
         wide_mean, wide_variance, wide_weight = (of.repeat(fold) for of in (mean, variance, weight))
         # As if the statistics were constants: weight / deviation * gradient, and the two sums over a channel's rows.
         of_x, *sums = torch.ops.aten.native_batch_norm_backward(
@@ -96,7 +96,7 @@ class _Folded(torch.autograd.Function):
 
 
 def _rows(images: Tensor, fold: int) -> Tensor:
-    """(B, C, H, W), channels_last, as (B * H * W / fold, fold * C), which is the same memory."""
+    """(B, C, H, W) as (B * H * W / fold, fold * C), which of channels_last is the same memory."""
     return images.permute(0, 2, 3, 1).reshape(-1, fold * images.shape[1])
 
 

@@ -194,6 +194,10 @@ def _text(file: Path) -> str:
         return ""
 
 
+def test_a_rival_named_by_a_flag_of_its_own_is_not_forgotten() -> None:
+    assert gpu._parse(["--peer", "a=x", "--peer", "b=y", "c=z"]).peer == ["a=x", "b=y", "c=z"]
+
+
 def test_every_recipe_for_gpus_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def names() -> list[str]:
         return [part.name for part in gpu.parts(tmp_path, toy=False, peers=["airbench=/a"], data=None)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from fastcifar.peers.compare import Outcome, _Ours, merged, parse_paths, ratios,
 from fastcifar.peers.hlb_cifar10 import HlbCifar10
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.plain_pytorch import PlainPytorch
-from fastcifar.peers.program import Line, Output
+from fastcifar.peers.program import PATIENT, Line, Output
 from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
 from fastcifar.records.check import read_record
 from fastcifar.records.record import Epoch, Images, Record, Run, to_json
@@ -394,3 +395,19 @@ def test_ours_is_executed_as_asked(synchronised: bool) -> None:
     command = parse(["bench", "accuracy", "--recipe", "laptop", *_Ours(asked)._flags])
     assert isinstance(command, Accuracy)
     assert command.execution == asked
+
+
+def test_ours_has_time_to_be_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run that is cut leaves nothing, so that it has the patience that a rival's first run has."""
+    given: dict[str, Any] = {}
+
+    def cut(*_: object, **about: object) -> Output:
+        given.update(about)
+        return Output([], "", cut=True)
+
+    monkeypatch.setattr("fastcifar.peers.compare.run_own", cut)
+    job = Job("toy", Recipe(), "first-crossing", "cpu", data=None, path=None, seconds=10)
+    with pytest.raises(RunError, match=f"within {10 * PATIENT} s"):
+        _Ours(Execution("cpu", "fused", "float32", "off")).run(job)
+    assert given["seconds"] == 10
+    assert not given["enough"]([])

@@ -14,6 +14,7 @@ from fastcifar import optim
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
+from fastcifar.optim.muon import Muon as MuonOptimizer
 from fastcifar.recipe import Adam, Muon, Recipe, Schedule, Sgd, Speednet
 from fastcifar.training import step as step_module
 from fastcifar.training.step_graph import FIRST, CudaGraphs, Graphed, Outputs
@@ -163,8 +164,27 @@ def test_rates_are_written_where_a_graph_reads_them() -> None:
     held = [group["lr"] for group in groups]
     initial = [group["initial_lr"] for group in groups]
     optim.set_rates(optimizers, 0.5)
+    adam = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+    optim.capturable([adam])
+    assert adam.param_groups[0]["capturable"]  # else torch refuses to capture it
     assert all(group["lr"] is one for group, one in zip(groups, held, strict=True))
     assert [rate.item() for rate in held] == pytest.approx([0.5 * rate for rate in initial])
+
+
+@pytest.mark.parametrize("second_momentum", [0.0, 0.9])
+def test_muon_takes_the_same_step_by_a_rate_on_the_device(second_momentum: float) -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(4, 3, 3, 3), torch.randn(3, 4, 3, 3, 3)
+    weights = [nn.Parameter(start.clone()) for _ in range(2)]
+    config = {"lr": 0.5, "momentum": 0.6, "newton_schulz_steps": 3, "normalise_weights": True}
+    ours, its = (MuonOptimizer([one], **config, second_momentum=second_momentum) for one in weights)
+    optim.capturable([ours])
+    for gradient in gradients:
+        for optimizer, one in zip((ours, its), weights, strict=True):
+            one.grad = gradient.clone()
+            optimizer.step()
+    assert (weights[0] - start).abs().max() > 0.1
+    torch.testing.assert_close(weights[0], weights[1])
 
 
 def test_the_sgd_of_somebodys_own_leaves_its_rate_on_the_device() -> None:
