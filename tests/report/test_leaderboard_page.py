@@ -440,13 +440,17 @@ def test_axe_finds_nothing_in_light_and_dark(
     accessible(page)
 
 
-def test_on_paper_the_details_are_shown_and_the_filters_not(sample_page: Path, visit: Callable[..., Any]) -> None:
+def test_on_paper_are_the_tables_and_what_was_unfolded(sample_page: Path, visit: Callable[..., Any]) -> None:
     page = visit(sample_page)
-    log = "document.querySelector('table.log').checkVisibility()"
-    assert not page.evaluate(log)
+    page.locator("tbody.entry").filter(has_text="narrow").locator("summary").first.click()
     page.emulate_media(media="print")
-    page.wait_for_function(log)
     assert page.locator("#filters").is_hidden()
+    unfolded = page.locator("tbody.entry > .unfolded")
+    assert page.locator("tbody.entry > tr:first-child").evaluate_all("rows => rows.every(row => row.checkVisibility())")
+    shown = unfolded.evaluate_all("rows => rows.filter(row => row.checkVisibility()).length")
+    assert shown == 1 < unfolded.count()
+    page.emulate_media(media="screen")
+    assert unfolded.evaluate_all("rows => rows.every(row => row.checkVisibility())")
 
 
 def test_what_there_is_against_a_row_stands_in_it(tmp_path: Path) -> None:
