@@ -28,8 +28,9 @@ def markdown() -> str:
         "128 + signal for others.",
         "",
         "Where *a recipe's flags* are named, every field of [a recipe](recipe.md) is one, by its dotted name",
-        "(`--schedule.max-lr 0.01`; `--model` and `--optimizer` name what ships or `FILE.py:NAME`), beside `--recipe",
-        "NAME|FILE.toml`. *Execution's flags* say how it is run, at the end of this page.",
+        "(`--schedule.max-lr 0.01`; `--model` and `--optimizer` name what ships or `FILE.py:NAME`, `--width` is",
+        "`--model.width`), beside `--recipe NAME|FILE.toml`. Of values in a row (`--image-sizes 24 32`) the last time",
+        "a flag is given counts. *Execution's flags* say how it is run, at the end of this page.",
     ]
     shown: dict[type[Command], str] = {}
     for name, kind in COMMANDS.items():

@@ -74,7 +74,7 @@ class Page(Command):
 class OfRuns(Command):
     """Make a record of runs that `fastcifar train` kept, of one recipe, their seeds consecutive."""
 
-    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN")]
+    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN", help_behavior_hint="(required)")]
     """Run directories."""
     json: Annotated[Path, arg(metavar="FILE")]
     """The record; it must not be there yet."""

@@ -39,7 +39,7 @@ class Report(Command):
 class Compare(Command):
     """Put the curves of several finished runs on one page, and what they differ in into tables."""
 
-    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN")]
+    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN", help_behavior_hint="(required)")]
     """Run directories, two or more."""
     out: Annotated[Path, arg(metavar="DIR")]
     """Folder of index.html and the pictures."""
@@ -112,7 +112,7 @@ class Predict(Command):
     """Class probabilities of image files of any size and mode."""
 
     path: Run
-    images: Annotated[tuple[Path, ...], Positional, arg(metavar="IMAGE")]
+    images: Annotated[tuple[Path, ...], Positional, arg(metavar="IMAGE", help_behavior_hint="(required)")]
     """Image files. Of each, the largest centred square is resized to 32x32; transparent parts become white."""
     json: bool = False
     """Print JSON, with the probabilities of all classes, instead of a table of the five likeliest."""
