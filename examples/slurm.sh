@@ -14,6 +14,7 @@ set -euo pipefail
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 gpus=${SLURM_GPUS_ON_NODE:-8}
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / gpus))
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # else the others ask a lost machine for each other's addresses
 
 srun python -m torch.distributed.run \
     --nnodes "$SLURM_JOB_NUM_NODES" \

@@ -102,6 +102,12 @@ def machines() -> int:
         return 1
 
 
+def launch() -> str | None:
+    """The name of the job that torchrun's processes on all machines are of, which its restarts are of too."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name  # which torchrun calls a job that was given no name
+
+
 def possible(execution: Execution) -> Execution:
     """`execution`, resolved on some machine, with `auto` for what this one has not."""
     import torch

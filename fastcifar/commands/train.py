@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar
 
 from fastcifar.commands.command import AUTO, Trains, TrustCode, command
 from fastcifar.errors import InputError
-from fastcifar.execution import processes
+from fastcifar.execution import launch, processes
 from fastcifar.files import require_folder_of, require_no_link
 from fastcifar.recipe.files import load_recipe
 from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
+from fastcifar.runs.paused import read_json
 
 
 @command("train")
@@ -113,9 +114,15 @@ class Train(Trains):
             console.say(f"report: {write_report(path, dataset=trained.dataset, found=answers, model=own)}")
 
     def _restarted(self) -> Path | None:
-        """The run to go on with, where torchrun started the processes again after one of them had failed."""
+        """The run to go on with, where torchrun started the processes again after one of them had failed.
+
+        It counts restarts machine by machine, and not those for which another one was the reason.
+        """
+        if not self.out or not (self.out / "run.json").exists():
+            return None
+        job = launch()
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-        return self.out if again and self.out and (self.out / "run.json").exists() else None
+        return self.out if again or (job and read_json(self.out).get("launch") == job) else None
 
 
 @command("find-lr")

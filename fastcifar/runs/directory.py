@@ -16,7 +16,7 @@ from torch import nn
 from fastcifar import stopping
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, Stopped
-from fastcifar.execution import Execution
+from fastcifar.execution import Execution, launch
 from fastcifar.files import Claim, remove_leftovers, write_whole
 from fastcifar.own import OwnCode
 from fastcifar.recipe import Recipe
@@ -105,6 +105,7 @@ class RunDirectory(Observer):
             "execution": asdict(execution),
             "asked": asdict(asked),
             "started": started or _now(),
+            **({"launch": job} if (job := launch()) else {}),
         }
         self._write_run("starting")
 

@@ -8,11 +8,14 @@ DistributedDataParallel. A process on its own is rank 0 of 1, for which nothing 
 
 import gc
 import os
+import time
+import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -172,7 +175,44 @@ def joined(execution: Execution) -> Iterator[Ranks]:
 
 def _begin(backend: str) -> None:
     store, rank, count = next(dist.rendezvous("env://", timeout=PATIENCE))
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
-        # torchrun's store outlives the processes: those started again would find the addresses of those before them.
-        store = dist.PrefixStore(f"fastcifar/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    # torchrun's store outlives the processes: those started again would find the addresses of those before them.
+    store = dist.PrefixStore(_meeting(store, rank, count), store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+
+
+def _meeting(store: dist.Store, rank: int, count: int) -> str:
+    """A name for these processes and their keys in `store`, which no earlier ones had; how often torchrun has started
+    them would be none, since its agents count that each for its machine.
+
+    Rank 0 makes it; each of the others signs it, and takes it once its own signature is among those that rank 0 found.
+    Raises `RuntimeError` where some do not come within `PATIENCE`.
+    """
+    mine = uuid.uuid4().hex
+    end = time.monotonic() + PATIENCE.total_seconds()
+
+    def until(so: Callable[[], bool], whose: int) -> None:
+        while not so():
+            if time.monotonic() > end:
+                raise RuntimeError(f"rank {whose} did not come within {PATIENCE.total_seconds():.0f} s")
+            time.sleep(0.02)
+
+    def signed(name: str) -> bool:
+        return store.check([f"{name}/all"]) and mine in store.get(f"{name}/all").decode().split()
+
+    def answered(name: str) -> bool:
+        return signed(name) or store.get("fastcifar").decode() != name
+
+    if rank == 0:
+        store.set("fastcifar", mine)
+        signatures = [f"{mine}/{other}" for other in range(1, count)]
+        for other, key in enumerate(signatures, 1):
+            until(partial(store.check, [key]), other)
+        store.set(f"{mine}/all", " ".join(store.get(key).decode() for key in signatures))
+        return mine
+    while True:
+        until(partial(store.check, ["fastcifar"]), 0)
+        name = store.get("fastcifar").decode()  # the last one of earlier processes, perhaps
+        store.set(f"{name}/{rank}", mine)
+        until(partial(answered, name), 0)
+        if signed(name):
+            return name
