@@ -23,6 +23,7 @@ from several.trained import answers
 from torch import nn
 
 from fastcifar.commands import main
+from fastcifar.execution import launch
 from fastcifar.models.batch_norm import BatchNorm2d
 from fastcifar.training import ranks
 from fastcifar.training.sync_batchnorm import SyncBatchNorm, synchronise
@@ -141,6 +142,15 @@ def test_fewer_go_on_with_what_more_began(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
     assert main(FLAGS[2:]) == 0
     assert "goes on in epoch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "job"), [("job", "job"), ("none", None), (None, None)])
+def test_a_job_without_a_name_is_none(name: str | None, job: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all that torchrun started without --rdzv-id would be one job."""
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if name:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+    assert launch() == job
 
 
 def test_processes_meet_under_a_name_of_their_own() -> None:
