@@ -35,8 +35,9 @@ class RunDirectory(Observer):
     """Writes a run down as it goes; every file but steps.csv is written beside and renamed, so none is ever half there.
 
     run.json: recipe, execution, dataset, environment, what was asked for, torchrun's job, earlier sessions, status
-    ("starting", "running", "finished", "interrupted", "failed") and, once finished, the result. events.jsonl: one `EpochLog` a line.
-    steps.csv: the learning rate and the loss of each step, an epoch at a time, before that epoch is in events.jsonl.
+    ("starting", "running", "finished", "interrupted", "failed") and, once finished, the result. events.jsonl: one
+    `EpochLog` a line. steps.csv: the learning rate and the loss of each step, an epoch at a time, before that epoch is
+    in events.jsonl.
     model.safetensors: the final weights. Files of one's own that the recipe names lie beside them, as they were.
 
     Making one claims the folder, against other processes too, for as long as it is open as a context manager, which
