@@ -20,14 +20,16 @@ class Conv2d(nn.Conv2d):
     def __init__(self, channels_in: int, channels_out: int, *, bias: bool = False) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, biased: bool = True) -> Tensor:
+        """Images (B, D, H, W) of x (B, C, H, W); not `biased`, the bias is left to what follows."""
+        bias = self.bias if biased else None
         if torch.compiler.is_compiling() or x.device.type != "cpu" or not (self.training and torch.is_grad_enabled()):
-            return super().forward(x)
+            return self._conv_forward(x, self.weight, bias)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if x.shape[2] * x.shape[3] > _most_pixels(dtype) or not self.weight.requires_grad:
-            return super().forward(x)
+            return self._conv_forward(x, self.weight, bias)
         out = _OfFewPixels.apply(x.to(dtype), self.weight.to(dtype))
-        return out if self.bias is None else out + self.bias.to(dtype)[:, None, None]
+        return out if bias is None else out + bias.to(dtype)[:, None, None]
 
 
 class _OfFewPixels(torch.autograd.Function):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastcifar.models.batch_norm import BatchNorm2d
 from fastcifar.models.conv import Conv2d
+from fastcifar.models.pool import MaxPool2
 from fastcifar.recipe import Resnet
 
 
@@ -20,9 +21,18 @@ class ConvBlock(nn.Sequential):
         super().__init__()
         self.conv = Conv2d(channels_in, channels_out, bias=bias)
         if pool:
-            self.pool = nn.MaxPool2d(2)
+            self.pool = MaxPool2()
         self.norm = BatchNorm2d(channels_out)
         self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.conv.bias
+        if bias is None or not (self.training and isinstance(self.norm, BatchNorm2d)):
+            return super().forward(x)
+        x = self.conv(x, biased=False)
+        if "pool" in self._modules:
+            x = self.pool(x)
+        return self.relu(self.norm(x, bias))
 
 
 class Residual(nn.Sequential):

@@ -100,62 +100,101 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        momentum = group["momentum"]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        buffers = [self._buffer(parameter) for parameter in parameters]
-        torch._foreach_mul_(buffers, momentum)
-        torch._foreach_add_(buffers, gradients)
-        updates: Sequence[Tensor] = torch._foreach_add(gradients, buffers, alpha=momentum)
-        if group["normalise_weights"]:
-            norms = torch._foreach_norm(parameters)
-            torch._foreach_clamp_min_(norms, 1e-30)  # what is all zeros stays so
-            torch._foreach_div_(norms, [sqrt(len(parameter)) for parameter in parameters])
-            torch._foreach_div_(parameters, norms)
-        matrices = [_matrix(update, like=one) for update, one in zip(updates, parameters, strict=True)]
+        device, rate = parameters[0].device, group["lr"]
         # On a CPU the compiled function was no faster: nearly all of the time goes into the matrix products.
-        function = _compiled() if self._compile and matrices[0].is_cuda else orthogonalised
-        matrices = function(matrices, group["newton_schulz_steps"], _half(matrices[0].device))
-        if kept := group["second_momentum"]:
-            matrices = [self._evened(one, matrix, kept) for one, matrix in zip(parameters, matrices, strict=True)]
-        updates = [_unflattened(matrix, like=one) for matrix, one in zip(matrices, parameters, strict=True)]
-        if isinstance(rate := group["lr"], Tensor):
-            for parameter, update in zip(parameters, updates, strict=True):
-                parameter.addcmul_(update, rate, value=-1)
-        else:
-            torch._foreach_add_(parameters, updates, alpha=-rate)
+        function = _compiled() if self._compile and device.type == "cuda" else stepped
+        if function is not stepped and not isinstance(rate, Tensor):
+            rate = torch.full((), rate, device=device)  # a number would be compiled for
+        function(
+            [parameter.detach() for parameter in parameters],
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [self._kept("momentum_buffer", parameter, parameter) for parameter in parameters],
+            [self._kept("row_squares", parameter, parameter.flatten(1)[:, :1]) for parameter in parameters]
+            if group["second_momentum"]
+            else [],
+            rate,
+            momentum=group["momentum"],
+            second_momentum=group["second_momentum"],
+            newton_schulz_steps=group["newton_schulz_steps"],
+            normalise_weights=group["normalise_weights"],
+            dtype=_half(device),
+        )
 
-    def _buffer(self, parameter: Tensor) -> Tensor:
+    def _kept(self, name: str, parameter: Tensor, like: Tensor) -> Tensor:
+        """The state of this name, which begins as zeros, with which all comes out as without it."""
         state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        return state["momentum_buffer"]
-
-    def _evened(self, parameter: Tensor, matrix: Tensor, kept: float) -> Tensor:
-        """`matrix` (rows, columns), the update of `parameter`, its rows as great as each other over time."""
-        matrix = matrix.float()
-        squares = matrix.square().mean(dim=1, keepdim=True)
-        state = self.state[parameter]
-        if "row_squares" not in state:  # by how much a mean begun at zero is too small falls out: the norm is kept
-            state["row_squares"] = torch.zeros_like(squares)
-        even = matrix / (state["row_squares"].lerp_(squares, 1 - kept).sqrt() + 1e-8)
-        return even * (matrix.norm() / even.norm().clamp(min=1e-12))
+        if name not in state:
+            state[name] = torch.zeros_like(like)
+        kept: Tensor = state[name]
+        return kept
 
 
-def orthogonalised(matrices: Sequence[Tensor], steps: int, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
-    """Each of `matrices` (rows, columns) after `steps` of Newton-Schulz, in `dtype`: see `newton_schulz`.
+def stepped(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    buffers: list[Tensor],
+    row_squares: list[Tensor],
+    rate: float | Tensor,
+    *,
+    momentum: float,
+    second_momentum: float,
+    newton_schulz_steps: int,
+    normalise_weights: bool,
+    dtype: torch.dtype,
+) -> None:
+    """A step of `Muon`, in place: `row_squares` (rows, 1) are the running means of NorMuon, or none.
 
-    Those of one shape are iterated together. To pad the others to a common shape costs more than it saves: airbench94's
-    64 x 216 next to its 64 x 576 gained nothing, and all six as 256 x 2304 took nearly twice the time.
+    One function, without a wait for the device, so that torch.compile makes a few kernels of it for a GPU, where its
+    operations one by one take longer than the gradients of a small network.
+    """
+    torch._foreach_mul_(buffers, momentum)
+    torch._foreach_add_(buffers, gradients)
+    updates = torch._foreach_add(gradients, buffers, alpha=momentum)
+    if normalise_weights:
+        norms = torch._foreach_norm(parameters)
+        torch._foreach_clamp_min_(norms, 1e-30)  # what is all zeros stays so
+        torch._foreach_div_(norms, [sqrt(len(parameter)) for parameter in parameters])
+        torch._foreach_div_(parameters, norms)
+    matrices = [_matrix(update, like=one) for update, one in zip(updates, parameters, strict=True)]
+    for places, stack in orthogonalised(matrices, newton_schulz_steps, dtype):
+        if row_squares:
+            stack = _evened(stack, [row_squares[place] for place in places], second_momentum)
+        for place, matrix in zip(places, stack.unbind(), strict=True):
+            update = _unflattened(matrix, like=parameters[place])
+            if isinstance(rate, Tensor):
+                parameters[place].addcmul_(update.to(rate.dtype), rate, value=-1)
+            else:
+                parameters[place].add_(update, alpha=-rate)
+
+
+def _evened(stack: Tensor, row_squares: Sequence[Tensor], kept: float) -> Tensor:
+    """The updates `stack` (n, rows, columns), the rows of each as great as one another over time, its norm kept."""
+    squares = stack.float().square().mean(dim=2, keepdim=True)
+    scales = []
+    for running, now in zip(row_squares, squares, strict=True):
+        # By how much a mean begun at zero is too small falls out, for the norm is kept.
+        scale = 1 / (running.lerp_(now, 1 - kept).sqrt() + 1e-8)
+        # The two norms from those of the rows.
+        scales.append(scale * (now.sum() / (scale.square() * now).sum().clamp(min=1e-24)).sqrt())
+    return stack * torch.stack(scales)
+
+
+def orthogonalised(
+    matrices: Sequence[Tensor], steps: int, dtype: torch.dtype = torch.bfloat16
+) -> list[tuple[list[int], Tensor]]:
+    """`matrices` (rows, columns) after `steps` of Newton-Schulz in `dtype`, those of one shape as a stack (n, rows,
+    columns), which they are iterated in: for each the places in `matrices`, and the stack. See `newton_schulz`.
+
+    To pad the others to a common shape costs more than it saves: airbench94's 64 x 216 next to its 64 x 576 gained
+    nothing, and all six as 256 x 2304 took nearly twice the time.
     """
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for place, matrix in enumerate(matrices):
         by_shape.setdefault(tuple(matrix.shape), []).append(place)
-    results = list(matrices)
-    for places in by_shape.values():
-        stack = newton_schulz(torch.stack([matrices[place] for place in places]), steps, dtype)
-        for place, result in zip(places, stack.unbind(), strict=True):
-            results[place] = result
-    return results
+    return [
+        (places, newton_schulz(torch.stack([matrices[place] for place in places]), steps, dtype))
+        for places in by_shape.values()
+    ]
 
 
 def newton_schulz(stack: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
@@ -186,9 +225,9 @@ def _half(device: torch.device) -> torch.dtype:
 
 
 @cache
-def _compiled() -> Callable[[Sequence[Tensor], int, torch.dtype], list[Tensor]]:
-    """`orthogonalised` as one compiled graph, without the rate, which changes; itself where there is no compiler."""
-    return compiled(orthogonalised, fullgraph=True) if compiler() else orthogonalised
+def _compiled() -> Callable[..., None]:
+    """`stepped`, compiled; itself where there is no compiler."""
+    return compiled(stepped, fullgraph=True) if compiler() else stepped
 
 
 def _matrix(update: Tensor, *, like: Tensor) -> Tensor:

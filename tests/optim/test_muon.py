@@ -12,7 +12,7 @@ from same import assert_same
 from torch import Tensor, nn
 
 from fastcifar.models.resnet import ResNet
-from fastcifar.optim.muon import Muon, _half, muon, newton_schulz, orthogonalised
+from fastcifar.optim.muon import Muon, _half, muon, newton_schulz, orthogonalised, stepped
 from fastcifar.recipe import Muon as Config
 from fastcifar.recipe import Resnet
 from fastcifar.training.state import TrainState
@@ -35,6 +35,14 @@ def apart(ours: Tensor, expected: NDArray[np.float64]) -> float:
     return float(difference / np.linalg.norm(expected))
 
 
+def each_orthogonalised(matrices: list[Tensor], steps: int) -> list[Tensor]:
+    """Each of them, at its place."""
+    found = {}
+    for places, stack in orthogonalised(matrices, steps):
+        found.update(zip(places, stack, strict=True))
+    return [found[place] for place in range(len(matrices))]
+
+
 def optimizer_of(*parameters: Tensor, lr: float = 0.1, momentum: float = 0.6, **about: Any) -> Muon:
     return Muon(parameters, lr=lr, momentum=momentum, newton_schulz_steps=3, **{"normalise_weights": False, **about})
 
@@ -42,13 +50,13 @@ def optimizer_of(*parameters: Tensor, lr: float = 0.1, momentum: float = 0.6, **
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_each_matrix_is_what_it_is_alone_in_float64(steps: int, restored_rng: object) -> None:
     matrices = [torch.randn(shape) * scale for shape, scale in zip(SHAPES, [1, 1e-3, 1e3, 1, 1e-2, 1], strict=True)]
-    for result, matrix in zip(orthogonalised(matrices, steps), matrices, strict=True):
+    for result, matrix in zip(each_orthogonalised(matrices, steps), matrices, strict=True):
         assert result.dtype == torch.bfloat16
         assert apart(result, by_hand(matrix.double().numpy(), steps)) < 0.008 * steps
 
 
 def test_after_five_steps_singular_values_are_about_one(restored_rng: object) -> None:
-    for result in orthogonalised([torch.randn(shape) for shape in SHAPES], 5):
+    for result in each_orthogonalised([torch.randn(shape) for shape in SHAPES], 5):
         values = torch.linalg.svdvals(result.float())
         assert 0.6 < values.min() <= values.max() < 1.3
 
@@ -57,9 +65,9 @@ def test_what_a_matrix_is_stacked_with_does_not_change_it(restored_rng: object) 
     one, huge = torch.randn(24, 60), 1e6 * torch.randn(24, 60)
     alone = newton_schulz(one[None], 3, torch.bfloat16)[0].float()
     for others in ([huge], [torch.zeros(24, 60), huge], [torch.randn(24, 61), torch.randn(60, 24)]):
-        among = orthogonalised([*others, one], 3)[-1].float()
+        among = each_orthogonalised([*others, one], 3)[-1].float()
         torch.testing.assert_close(among, alone, rtol=0.02, atol=0.01)
-        assert all(torch.isfinite(other).all() for other in orthogonalised(others, 3))
+        assert all(torch.isfinite(other).all() for other in each_orthogonalised(others, 3))
 
 
 def test_a_transposed_matrix_gives_the_transposed_result(restored_rng: object) -> None:
@@ -175,7 +183,8 @@ def test_a_regression_is_learnt(restored_rng: object) -> None:
     assert losses[-1] < 0.01 * losses[0]
 
 
-def test_newton_schulz_is_one_graph_and_the_rate_is_not_in_it(restored_rng: object) -> None:
+@pytest.mark.parametrize("evened", [0.0, 0.9])
+def test_a_step_is_one_graph_whatever_the_rate(evened: float, restored_rng: object) -> None:
     """What a GPU compiles: without its kernels here, the graph run as it is."""
     graphs = []
 
@@ -183,10 +192,21 @@ def test_newton_schulz_is_one_graph_and_the_rate_is_not_in_it(restored_rng: obje
         graphs.append(graph)
         return graph.forward
 
-    compiled = torch.compile(orthogonalised, fullgraph=True, dynamic=False, backend=backend)
-    for _ in range(3):
-        matrices = [torch.randn(shape) for shape in SHAPES]
-        assert_same(compiled(matrices, 3), orthogonalised(matrices, 3))
+    compiled = torch.compile(stepped, fullgraph=True, dynamic=False, backend=backend)
+    shapes = [(8, 3, 3, 3), (8, 8, 3, 3), (8, 8, 3, 3), (6, 20)]
+    ours, theirs = ([torch.ones(shape) for shape in shapes] for _ in range(2))
+    states = [
+        ([torch.zeros(shape) for shape in shapes], [torch.zeros(shape[0], 1) for shape in shapes if evened])
+        for _ in range(2)
+    ]
+    about = {"momentum": 0.6, "second_momentum": evened, "newton_schulz_steps": 3, "normalise_weights": True}
+    for rate in (0.1, 0.2, 0.0):
+        gradients = [torch.randn(shape) for shape in shapes]
+        at = torch.tensor(rate)
+        for function, parameters, state in ((compiled, ours, states[0]), (stepped, theirs, states[1])):
+            function(parameters, gradients, *state, at, **about, dtype=torch.bfloat16)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(states[0], states[1])
     assert len(graphs) == 1
 
 
