@@ -152,11 +152,12 @@ class SpeedNet(nn.Module):
         patches = patches.permute(0, 1, 4, 5, 2, 3).reshape(len(images), PATCH_VALUES, -1)
         # By image, since one product of so few rows and millions of columns would leave a GPU idle.
         moments = (patches @ patches.mT).mean(dim=0) / patches.shape[2]
-        # The upper triangle, as airbench has it, for that decides the eigenvectors' signs.
-        eigenvalues, eigenvectors = torch.linalg.eigh(moments, UPLO="U")
+        # The upper triangle, as airbench has it, for that decides the eigenvectors' signs. On the CPU: of so small a
+        # matrix a GPU's library is at it for milliseconds.
+        eigenvalues, eigenvectors = torch.linalg.eigh(moments.cpu(), UPLO="U")
         # An eigenvalue of 0 may come out below it.
         filters = (eigenvectors / (eigenvalues.clamp(min=0) + self.whiten_eps).sqrt()).mT
-        self.whiten.weight.copy_(torch.cat((filters, -filters)).view_as(self.whiten.weight))
+        self.whiten.weight.copy_(torch.cat((filters, -filters)).view(self.whiten.weight.shape))
 
     def forward(self, images: Tensor) -> Tensor:
         if min(images.shape[2:]) < self.smallest_side:

@@ -8,7 +8,6 @@ network trained before.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastcifar.data.plan import EpochPlan
@@ -36,11 +35,13 @@ class ImageLosses:
         chosen[self.before.argsort(descending=True, stable=True)[:images].cpu().numpy()] = True
         return plan[chosen[plan.indices]]
 
-    @torch.no_grad()
-    def after_step(self, plan: EpochPlan, logits: Tensor, labels: Tensor) -> None:
-        """A step was trained on the first B images of `plan`; logits (B, classes) and labels (B,) are its."""
-        indices = torch.from_numpy(plan.indices[: len(labels)]).to(labels.device, non_blocking=True)
-        self.latest[indices] = F.cross_entropy(logits.float(), labels, reduction="none")
+    def begin_epoch(self, plan: EpochPlan) -> None:
+        """The steps to come are this rank's, of `plan`."""
+        self._indices = torch.from_numpy(plan.indices).to(self.latest.device)
+
+    def after_step(self, first: int, losses: Tensor) -> None:
+        """A step was trained on the images of the plan from `first` on, as many as there are `losses` (B,)."""
+        self.latest[self._indices[first : first + len(losses)]] = losses
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it knows, live."""

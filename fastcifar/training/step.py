@@ -37,7 +37,7 @@ class TrainingStep:
     """Calling it with images (B, 3, 32, 32) and labels (B,) takes one step and gives what came of it.
 
     With `ranks` they are this rank's rows of a batch of as many as the call says, the step is all ranks' together, and
-    it gives the loss and the right answers of the whole batch, and the logits of its own.
+    it gives the loss and the right answers of the whole batch, and the losses of its own images.
 
     `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile, "off",
     or "cuda-graph", which captures the whole step (one process, no scaler, optimizers that are `optim.capturable`).
@@ -79,21 +79,22 @@ class TrainingStep:
             self._whole_batch = compiled(self._forward, mode=compile)
 
     def __call__(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss (), logits (B, classes) and how many of them are right (), detached; to be read before the next step,
-        which may write over them. `batch` is the size of the whole batch, by default B."""
+        """Loss (), each image's cross-entropy (B,) float32, its label not smoothed, and how many are answered right (),
+        detached; to be read before the next step, which may write over them. `batch` is the size of the whole batch, by
+        default B."""
         if self.graphs is None:
             return self._take(images, labels, batch)
         shape = (images.shape, images.dtype, self.image_size)
         if shape not in self._graphed:
             self._graphed[shape] = Graphed(self._take, self.graphs)
-        loss, logits, correct = self._graphed[shape](images, labels)
-        return loss, logits, correct
+        loss, losses, correct = self._graphed[shape](images, labels)
+        return loss, losses, correct
 
     def _take(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward
-        loss, logits, correct = forward(images, labels, self.image_size)
+        loss, losses, correct = forward(images, labels, self.image_size)
         batch = batch or len(labels)
         self.scaler.scale(loss if self._ranks.count == 1 else loss * self._ranks.weight(batch)).backward()
         for optimizer in self._optimizers:
@@ -102,7 +103,7 @@ class TrainingStep:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss, correct = self._ranks.of_batch(loss.detach(), correct, batch)
-        return loss, logits, correct
+        return loss, losses, correct
 
     @contextlib.contextmanager
     def within_memory(self) -> Iterator[None]:
@@ -144,5 +145,6 @@ class TrainingStep:
         with autocast(self._device, self._precision):
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
-        logits = logits.detach()  # here, lest the compiled backward takes a gradient of the logits too
-        return loss, logits, (logits.argmax(dim=1) == labels).sum()
+        logits = logits.detach().float()
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return loss, losses, (logits.argmax(dim=1) == labels).sum()

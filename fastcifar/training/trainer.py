@@ -211,15 +211,17 @@ class Trainer:
         self.model.train()
         self._step.image_size = self.recipe.image_size_of(state.epoch)
         plan = self._plan(state.epoch)
-        mine, rows = self.ranks.part(plan, batch_size), self.ranks.rows(batch_size)
+        rows = self.ranks.rows(batch_size)
+        if state.image_losses:
+            state.image_losses.begin_epoch(self.ranks.part(plan, batch_size))
         for images, labels, batch in self._batches(plan, state.epoch, state.step) if state.step < steps else ():
             rate = rate_of(done + state.step)
             optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
-            loss, logits, correct = self._step(images, labels, batch)
+            loss, losses, correct = self._step(images, labels, batch)
             state.losses[state.step] = loss
             state.correct += correct
             if state.image_losses:
-                state.image_losses.after_step(mine[state.step * rows :], logits, labels)
+                state.image_losses.after_step(state.step * rows, losses)
             state.step += 1
             if self._average:
                 self._average.after_step(done + state.step)

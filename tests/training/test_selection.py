@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from fastcifar.bench.flops import work_of
 from fastcifar.data.dataset import Dataset
@@ -31,7 +32,9 @@ def test_the_hardest_stay_in_the_sequence_of_the_plan() -> None:
     plan = draw_plan(6, Recipe().augmentation, seed=0, epoch=0)
     losses = ImageLosses(6, torch.device("cpu"))
     logits = torch.tensor([[9.0, 0], [0, 9], [9, 0], [0, 1], [2, 0]])
-    losses.after_step(plan, logits, torch.zeros(5, dtype=torch.int64))
+    losses.begin_epoch(plan)
+    losses.after_step(0, cross_entropy(logits[:2], torch.zeros(2, dtype=torch.int64), reduction="none"))
+    losses.after_step(2, cross_entropy(logits[2:], torch.zeros(3, dtype=torch.int64), reduction="none"))
     losses.end_epoch()
     assert losses.hardest(plan, 6) is plan
     # Right in the first, third and fifth; the sixth was not trained on, which counts as the hardest.
