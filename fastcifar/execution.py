@@ -28,22 +28,24 @@ class Execution:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
     loader: Literal["auto", "dali", "fused"] = "auto"
-    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: dali on a GPU, fused on CPUs,
-    where DALI's threads take cores from the training; whichever can be had, where the other cannot."""
+    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: fused, with which training is
+    the faster on GPUs and CPUs alike; dali where there is no compiler."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune", "cuda-graph"] = "auto"
     """torch.compile's mode; cuda-graph: its default one, and the whole step, optimizers too, is one CUDA graph. auto:
-    reduce-overhead (graphs of the forward and the backward pass) on a GPU, off on CPUs, where it gained nothing."""
+    cuda-graph on a GPU; with float16, or a network or an optimizer of one's own, reduce-overhead (graphs of the forward
+    and the backward pass); default in several processes; off on CPUs, where it gained nothing."""
     sync_batchnorm: bool = False
     """Of several processes: batch normalisation by the statistics of the whole batch, not of each one's rows."""
     checkpoint_seconds: float = 60
     """Keep a run's whole state this often, and after epochs; 0: only where it is told to stop."""
 
 
-def resolve(execution: Execution) -> tuple[Execution, list[str]]:
+def resolve(execution: Execution, *, own: bool = False) -> tuple[Execution, list[str]]:
     """What this machine will run for `execution`, no field `auto`, and the lines that a person should be told.
 
+    `own`: the network or the optimizer is somebody's own, of which nobody knows whether it fits into a CUDA graph.
     Raises `InputError` where a named device or precision is not there.
     """
     import torch
@@ -59,9 +61,7 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
 
     loader = execution.loader
     if loader == "auto":
-        loader = "dali" if has_dali() and (device == "cuda" or not compiler()) else "fused"
-        if device == "cuda" and loader == "fused":
-            notes.append("no NVIDIA DALI on this machine: loader fused")
+        loader = "fused" if compiler() or not has_dali() else "dali"
 
     precision = execution.precision
     if precision == "auto":
@@ -71,7 +71,9 @@ def resolve(execution: Execution) -> tuple[Execution, list[str]]:
 
     mode = execution.compile
     if mode == "auto":
-        mode = "off" if device == "cpu" else "default" if processes()[1] > 1 else "reduce-overhead"
+        mode = "off" if device == "cpu" else "default" if processes()[1] > 1 else "cuda-graph"
+        if mode == "cuda-graph" and (own or precision == "float16"):
+            mode = "reduce-overhead"
     if mode != "off" and not compiler():
         notes.append("no C++ compiler with Python's headers on this machine, which torch.compile needs: running eager")
         mode = "off"

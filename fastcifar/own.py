@@ -78,6 +78,11 @@ class OwnCode:
     places: Mapping[str, Path] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 
+    @property
+    def steps(self) -> bool:
+        """Whether what a training step does is somebody's own: the network, or the optimizer."""
+        return bool(self.model or self.optimizer)
+
     def require_sources(self) -> None:
         """Raises `InputError` where a record would lack a part of what was trained."""
         if self.unknown:

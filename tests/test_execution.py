@@ -35,7 +35,7 @@ def test_auto_on_a_cpu(
     assert resolve(Execution()) == (Execution("cpu", "fused", precision, "off"), [])  # type: ignore[arg-type]
 
 
-def test_on_a_cpu_without_a_compiler_dali_is_faster(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_dali_is_faster(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastcifar.execution.compiler", lambda: None)
     assert resolve(Execution())[0].loader == "dali"
 
@@ -55,14 +55,24 @@ def test_what_onednn_may_not_use_is_not_there(no_gpu: None, monkeypatch: pytest.
     assert resolve(Execution())[0].precision == "bfloat16"
 
 
-@pytest.mark.parametrize(("bf16", "precision"), [(True, "bfloat16"), (False, "float16")])
-def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("bf16", "own", "processes", "precision", "mode"),
+    [
+        (True, False, "1", "bfloat16", "cuda-graph"),
+        (True, True, "1", "bfloat16", "reduce-overhead"),
+        (False, False, "1", "float16", "reduce-overhead"),
+        (True, False, "2", "bfloat16", "default"),
+    ],
+)
+def test_auto_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, own: bool, processes: str, precision: str, mode: str
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", processes)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
-    resolved, notes = resolve(Execution())
-    assert (resolved.device, resolved.precision, resolved.compile) == ("cuda", precision, "reduce-overhead")
-    assert not notes
+    assert resolve(Execution(), own=own) == (Execution("cuda", "fused", precision, mode), [])  # type: ignore[arg-type]
 
 
 def test_what_is_named_is_kept(no_gpu: None) -> None:
@@ -71,16 +81,14 @@ def test_what_is_named_is_kept(no_gpu: None) -> None:
 
 
 @pytest.mark.parametrize("missing", ["nvidia", "nvidia.dali"])
-def test_a_gpu_without_dali_says_so_and_takes_fused(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("fastcifar.execution.compiler", lambda: "g++")
+def test_with_neither_dali_nor_a_compiler_it_is_fused(
+    no_gpu: None, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr("fastcifar.execution.compiler", lambda: None)
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else find(name))
-    resolved, notes = resolve(Execution(precision="bfloat16"))
-    assert resolved.loader == "fused"
-    assert notes == ["no NVIDIA DALI on this machine: loader fused"]
-    named = Execution(loader="dali", precision="bfloat16")
-    assert resolve(named)[0].loader == "dali"  # whose one-line error is the loader's
+    assert resolve(Execution())[0].loader == "fused"
+    assert resolve(Execution(loader="dali"))[0].loader == "dali"  # whose one-line error is the loader's
 
 
 def test_cuda_without_cuda(no_gpu: None) -> None:

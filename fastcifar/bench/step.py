@@ -43,7 +43,7 @@ def bench_step(
     process), seconds the first step took (compilation), and whether it is what `auto` picks. `own` is the code of a
     network that does not ship; `short` leaves out the compiled steps but one, and NCHW but the yardstick.
     """
-    chosen, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
+    chosen, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"), own=own is not None)
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     half = chosen.precision if chosen.precision != "float32" else "bfloat16"
     combinations = [

@@ -40,7 +40,7 @@ def bench_train(
     block's time that it would not take with `ready`'s data: what the device waits, and on a CPU also what the loader's
     threads take of the training's cores.
     """
-    execution, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"))
+    execution, _ = resolve(Execution(device="cuda" if device.type == "cuda" else "cpu"), own=own is not None)
     classes = len(dataset.classes)
     step, fixed = new_step(model, classes, own, batch_size, device, execution.precision, execution.compile)
     for _ in range(3):

@@ -153,7 +153,7 @@ class Trains(OfRecipe):
 
         name = self.named(console)
         recipe, own = sealed(self.recipe)
-        execution, notes = resolve(self.execution)
+        execution, notes = resolve(self.execution, own=own.steps)
         console.say(*notes)
         return Prepared(name, recipe, own, execution, load_dataset(recipe, self.data))
 

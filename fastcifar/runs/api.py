@@ -70,7 +70,7 @@ def train(
     began = _began(since)
     parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
     named, recipe, own = _asked(recipe, parts, dataset, fields)
-    resolved, notes = resolve(execution or Execution())
+    resolved, notes = resolve(execution or Execution(), own=own.steps)
     for part in own.unknown:
         notes += [f"{part}: its source cannot be had: no record can be made of it", f"{part}: nor can it be resumed"]
     with contextlib.ExitStack() as stack:
@@ -136,7 +136,7 @@ def resume(
     )
     if other := differences(present, paused.written):
         raise InputError(f"{run}: a run of another recipe: {other[0]}; what is changed is trained anew")
-    resolved, notes = resolve(execution or possible(paused.execution))
+    resolved, notes = resolve(execution or possible(paused.execution), own=own.steps)
     notes += [
         f"{part} {after}; it was {before} before the interruption"
         for part in ("device", "loader", "precision", "compile")
@@ -258,7 +258,7 @@ def find_lr(
     """
     parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
     _, recipe, own = _asked(recipe, parts, dataset, fields)
-    resolved, _ = resolve(execution or Execution())
+    resolved, _ = resolve(execution or Execution(), own=own.steps)
     return range_test(Trainer(recipe, _images(recipe, data, dataset), resolved, own), progress=progress)
 
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError
+from fastcifar.execution import compiled
 from fastcifar.training.ranks import Ranks
 from fastcifar.training.step import autocast
 from fastcifar.training.step_graph import CudaGraphs, Graphed, Outputs
@@ -68,6 +69,7 @@ class OnBytes(nn.Module):
     def __init__(self, network: nn.Module, mean: Channels = MEAN, std: Channels = STD, tta: TTA = "none") -> None:
         super().__init__()
         self.network, self.tta = network, tta
+        self._views: dict[TTA, OnBytes] = {}
         device = next(network.parameters()).device
         self.register_buffer("mean", torch.tensor(mean, device=device))
         self.register_buffer("std", torch.tensor(std, device=device))
@@ -88,15 +90,20 @@ class OnBytes(nn.Module):
 
     def viewed(self, tta: TTA) -> Self:
         """The same network with other views of each image."""
-        other = copy.copy(self)
-        other.tta = tta
-        return other
+        if tta not in self._views:  # one for each, since for another one torch.compile might begin anew
+            self._views[tta] = other = copy.copy(self)
+            other.tta = tta
+        return cast(Self, self._views[tta])
 
     def _flipped(self, view: Tensor) -> Tensor:
         return 0.5 * (self.network(view).float() + self.network(view.flip(3)).float())
 
 
 def _nothing() -> None: ...
+
+
+def _answer(network: OnBytes, images_nhwc: Tensor) -> Tensor:
+    return network(images_nhwc).float()
 
 
 @torch.no_grad()
@@ -107,17 +114,18 @@ def logits_of(
     precision: str = "float32",
     between: Callable[[], None] = _nothing,
     ranks: Ranks | None = None,
+    answer: Callable[[OnBytes, Tensor], Tensor] = _answer,
 ) -> Tensor:
     """Logits (n, classes) float32 of uint8 images (n, 32, 32, 3) on the network's device, n at least 1, in batches.
 
     The network is in evaluation mode meanwhile, and back in its own afterwards; `precision` is float32, bfloat16 or
     float16; `between` is called after each batch. With flip+shift-quarter, the n // 4 images whose highest probability
     is the lowest, of equal ones the first, are answered a second time. Of several `ranks` each answers its
-    share, and gets all.
+    share, and gets all. `answer` is what calls the network on a batch, which may be compiled.
     """
     was_training = network.network.training
     network.network.eval()
-    about = precision, between, ranks or Ranks()
+    about = precision, between, ranks or Ranks(), answer
     try:
         if network.tta != "flip+shift-quarter":
             return _in_batches(network, images_nhwc, *about)
@@ -132,14 +140,19 @@ def logits_of(
 
 
 def _in_batches(
-    network: OnBytes, images_nhwc: Tensor, precision: str, between: Callable[[], None], ranks: Ranks
+    network: OnBytes,
+    images_nhwc: Tensor,
+    precision: str,
+    between: Callable[[], None],
+    ranks: Ranks,
+    answer: Callable[[OnBytes, Tensor], Tensor],
 ) -> Tensor:
     logits, total = [], len(images_nhwc)
     images_nhwc = images_nhwc[ranks.rank :: ranks.count]
     # Around them all, and not in inference mode: so a weight is cast once, if it is one that wants a gradient.
     with autocast(images_nhwc.device, precision):
         for images in images_nhwc.split(BATCH_SIZE):
-            logits.append(network(images).float())
+            logits.append(answer(network, images))
             between()
     return ranks.gathered(torch.cat(logits), total)
 
@@ -159,17 +172,26 @@ def evaluate(
 
 def scored(logits: Tensor, labels: Tensor) -> Evaluated:
     """How good the answers `logits` (n, classes) are, of which `labels` (n,) are the right ones."""
+    return _evaluated(logits, *_sums(logits, labels))
+
+
+def _sums(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and right answers, () each."""
     loss = torch.zeros((), device=logits.device)
     for part, truth in zip(logits.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
         loss += F.cross_entropy(part, truth, reduction="sum")  # batch by batch, as it always was summed
-    correct = (logits.argmax(dim=1) == labels).sum()
-    return Evaluated(loss.item() / len(labels), correct.item() / len(labels), logits)
+    return loss, (logits.argmax(dim=1) == labels).sum()
+
+
+def _evaluated(logits: Tensor, loss: Tensor, correct: Tensor) -> Evaluated:
+    return Evaluated(loss.item() / len(logits), correct.item() / len(logits), logits)
 
 
 class Evaluator:
     """The test of one network on the same images (n, 32, 32, 3) and labels (n,), again and again.
 
-    With `graphs`, of a network on a GPU, it is one CUDA graph from the third time on, and `between` is called once.
+    With `compile` the network is compiled, its views with it. With `graphs`, of a network on a GPU, it is one CUDA
+    graph from the third time on, and `between` is called once.
     """
 
     def __init__(
@@ -180,20 +202,24 @@ class Evaluator:
         *,
         precision: str,
         ranks: Ranks,
+        compile: bool = False,
         graphs: CudaGraphs | None = None,
     ) -> None:
         self._network, self._images, self._labels = network, images_nhwc, labels
         self._precision, self._ranks = precision, ranks
+        self._answer = compiled(_answer) if compile else _answer
         self._graphed = Graphed(self._answers, graphs) if graphs else None
 
     def __call__(self, between: Callable[[], None] = _nothing) -> Evaluated:
         """As `evaluate`; of several ranks, all of them."""
         if self._graphed:
-            (logits,) = self._graphed()
+            logits, loss, correct = self._graphed()
             between()
         else:
-            (logits,) = self._answers(between)
-        return scored(logits, self._labels)
+            logits, loss, correct = self._answers(between)
+        return _evaluated(logits, loss, correct)
 
     def _answers(self, between: Callable[[], None] = _nothing) -> Outputs:
-        return (logits_of(self._network, self._images, precision=self._precision, between=between, ranks=self._ranks),)
+        about: dict[str, Any] = {"precision": self._precision, "ranks": self._ranks, "answer": self._answer}
+        logits = logits_of(self._network, self._images, between=between, **about)
+        return logits, *_sums(logits, self._labels)

@@ -33,7 +33,7 @@ class ImageLosses:
             return plan
         chosen = np.zeros(len(self.before), np.bool_)
         chosen[self.before.argsort(descending=True, stable=True)[:images].cpu().numpy()] = True
-        return plan[chosen[plan.indices]]
+        return plan.where(chosen[plan.indices])
 
     def begin_epoch(self, plan: EpochPlan) -> None:
         """The steps to come are this rank's, of `plan`."""

@@ -3,7 +3,8 @@
 import contextlib
 import traceback
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from fastcifar.training.memory import reuse_pages
 from fastcifar.training.ranks import Ranks
 from fastcifar.training.step_graph import CudaGraphs, Graphed
 
+Taps: TypeAlias = tuple[Tensor, Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -24,13 +26,36 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
 
 
-def resized(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+@cache
+def taps_of(side: int, to: int, device: torch.device) -> Taps:
+    """Of each of `to` values that `side` values are resized to: which of those it is made of (to, k), and their weights
+    (to, k), 0 where it is made of fewer."""
+    identity = torch.eye(side)[None, None]
+    matrix = F.interpolate(identity, (to, side), mode="bilinear", antialias=True)[0, 0]
+    width = int((matrix != 0).sum(dim=1).max())
+    places = matrix.ne(0).int().argmax(dim=1)[:, None] + torch.arange(width)
+    places.clamp_(max=side - 1)
+    weights = matrix.gather(1, places)
+    weights[:, 1:][places[:, 1:] == places[:, :-1]] = 0  # what the clamp has twice
+    return places.to(device), weights.to(device)
+
+
+def resized(images: Tensor, side: int, dtype: torch.dtype, taps: Taps | None = None) -> Tensor:
     """Images (B, 3, H, W) at (B, 3, side, side) in `dtype`, as torchvision's Resize makes them: bilinear, antialiased.
 
-    They are rounded to `dtype` before too, as the `fused` loader gives them, so that no loader's images differ.
+    They are rounded to `dtype` before too, as the `fused` loader gives them, so that no loader's images differ. `taps`,
+    those of `taps_of`, are for where torch.compile makes one kernel of it; else torch's operator does it.
     """
-    # By way of float32, since on the CPU it is not there for less.
-    return F.interpolate(images.to(dtype).float(), (side, side), mode="bilinear", antialias=True).to(dtype)
+    images = images.to(dtype).float()  # which on the CPU it is not there for less than
+    if taps is None:
+        return F.interpolate(images, (side, side), mode="bilinear", antialias=True).to(dtype)
+    places, weights = taps  # (side, k)
+    for dimension in (2, 3):
+        over = weights[..., None] if dimension == 2 else weights  # the rows' weights, and the columns'
+        images = sum(  # type: ignore[assignment]
+            images.index_select(dimension, places[:, tap]) * over[:, tap] for tap in range(places.shape[1])
+        )
+    return images.to(dtype)
 
 
 class TrainingStep:
@@ -94,7 +119,10 @@ class TrainingStep:
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward
-        loss, losses, correct = forward(images, labels, self.image_size)
+        side, taps = self.image_size, None
+        if forward is not self._forward and self._device.type == "cuda" and images.shape[-1] != side:
+            taps = taps_of(images.shape[-1], side, self._device)
+        loss, losses, correct = forward(images, labels, side, taps)
         batch = batch or len(labels)
         self.scaler.scale(loss if self._ranks.count == 1 else loss * self._ranks.weight(batch)).backward()
         for optimizer in self._optimizers:
@@ -139,9 +167,11 @@ class TrainingStep:
                 break
         return size
 
-    def _forward(self, images: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _forward(
+        self, images: Tensor, labels: Tensor, side: int, taps: Taps | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if images.shape[-1] != side:
-            images = resized(images, side, DTYPES[self._precision])
+            images = resized(images, side, DTYPES[self._precision], taps)
         with autocast(self._device, self._precision):
             logits = self._model(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
