@@ -18,7 +18,7 @@ from fastcifar.training.ranks import Ranks
 from fastcifar.training.step import autocast
 from fastcifar.training.step_graph import CudaGraphs, Graphed, Outputs
 
-BATCH_SIZE = 1000
+BATCH_SIZE = 1250  # by which 10,000 images are divided, and their quarter
 TTA = Literal["none", "flip", "flip+shift", "flip+shift-quarter"]
 
 
@@ -69,7 +69,8 @@ class OnBytes(nn.Module):
     def __init__(self, network: nn.Module, mean: Channels = MEAN, std: Channels = STD, tta: TTA = "none") -> None:
         super().__init__()
         self.network, self.tta = network, tta
-        self._views: dict[TTA, OnBytes] = {}
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled_for = 0
         device = next(network.parameters()).device
         self.register_buffer("mean", torch.tensor(mean, device=device))
         self.register_buffer("std", torch.tensor(std, device=device))
@@ -77,7 +78,7 @@ class OnBytes(nn.Module):
     def forward(self, images_nhwc: Tensor) -> Tensor:
         images = ((images_nhwc.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         if self.tta == "none":
-            return self.network(images)
+            return self._logits(images)
         if self.tta == "flip+shift-quarter":
             raise InputError("flip+shift-quarter compares how certain images are: logits_of takes them all at once")
         logits = self._flipped(images)
@@ -90,20 +91,26 @@ class OnBytes(nn.Module):
 
     def viewed(self, tta: TTA) -> Self:
         """The same network with other views of each image."""
-        if tta not in self._views:  # one for each, since for another one torch.compile might begin anew
-            self._views[tta] = other = copy.copy(self)
-            other.tta = tta
-        return cast(Self, self._views[tta])
+        other = copy.copy(self)
+        other.tta = tta
+        return other
+
+    def compiled(self, size: int) -> Self:
+        """The same network, called by way of torch.compile with a view of `size` images, and as it is with others."""
+        other, network = copy.copy(self), self.network
+        other._compiled, other._compiled_for = compiled(lambda images: network(images)), size
+        return other
 
     def _flipped(self, view: Tensor) -> Tensor:
-        return 0.5 * (self.network(view).float() + self.network(view.flip(3)).float())
+        return 0.5 * (self._logits(view).float() + self._logits(view.flip(3)).float())
+
+    def _logits(self, view: Tensor) -> Tensor:
+        if self._compiled is None or len(view) != self._compiled_for:
+            return cast(Tensor, self.network(view))
+        return self._compiled(view.contiguous(memory_format=torch.channels_last))  # lest it is compiled for each view
 
 
 def _nothing() -> None: ...
-
-
-def _answer(network: OnBytes, images_nhwc: Tensor) -> Tensor:
-    return network(images_nhwc).float()
 
 
 @torch.no_grad()
@@ -114,18 +121,17 @@ def logits_of(
     precision: str = "float32",
     between: Callable[[], None] = _nothing,
     ranks: Ranks | None = None,
-    answer: Callable[[OnBytes, Tensor], Tensor] = _answer,
 ) -> Tensor:
     """Logits (n, classes) float32 of uint8 images (n, 32, 32, 3) on the network's device, n at least 1, in batches.
 
     The network is in evaluation mode meanwhile, and back in its own afterwards; `precision` is float32, bfloat16 or
     float16; `between` is called after each batch. With flip+shift-quarter, the n // 4 images whose highest probability
     is the lowest, of equal ones the first, are answered a second time. Of several `ranks` each answers its
-    share, and gets all. `answer` is what calls the network on a batch, which may be compiled.
+    share, and gets all.
     """
     was_training = network.network.training
     network.network.eval()
-    about = precision, between, ranks or Ranks(), answer
+    about = precision, between, ranks or Ranks()
     try:
         if network.tta != "flip+shift-quarter":
             return _in_batches(network, images_nhwc, *about)
@@ -140,19 +146,14 @@ def logits_of(
 
 
 def _in_batches(
-    network: OnBytes,
-    images_nhwc: Tensor,
-    precision: str,
-    between: Callable[[], None],
-    ranks: Ranks,
-    answer: Callable[[OnBytes, Tensor], Tensor],
+    network: OnBytes, images_nhwc: Tensor, precision: str, between: Callable[[], None], ranks: Ranks
 ) -> Tensor:
     logits, total = [], len(images_nhwc)
     images_nhwc = images_nhwc[ranks.rank :: ranks.count]
     # Around them all, and not in inference mode: so a weight is cast once, if it is one that wants a gradient.
     with autocast(images_nhwc.device, precision):
         for images in images_nhwc.split(BATCH_SIZE):
-            logits.append(answer(network, images))
+            logits.append(network(images).float())
             between()
     return ranks.gathered(torch.cat(logits), total)
 
@@ -190,8 +191,8 @@ def _evaluated(logits: Tensor, loss: Tensor, correct: Tensor) -> Evaluated:
 class Evaluator:
     """The test of one network on the same images (n, 32, 32, 3) and labels (n,), again and again.
 
-    With `compile` the network is compiled, its views with it. With `graphs`, of a network on a GPU, it is one CUDA
-    graph from the third time on, and `between` is called once.
+    With `compile` the network is compiled. With `graphs`, of a network on a GPU, it is one CUDA graph from the third
+    time on, and `between` is called once.
     """
 
     def __init__(
@@ -205,9 +206,9 @@ class Evaluator:
         compile: bool = False,
         graphs: CudaGraphs | None = None,
     ) -> None:
-        self._network, self._images, self._labels = network, images_nhwc, labels
+        self._network = network.compiled(min(BATCH_SIZE, len(images_nhwc))) if compile else network
+        self._images, self._labels = images_nhwc, labels
         self._precision, self._ranks = precision, ranks
-        self._answer = compiled(_answer) if compile else _answer
         self._graphed = Graphed(self._answers, graphs) if graphs else None
 
     def __call__(self, between: Callable[[], None] = _nothing) -> Evaluated:
@@ -220,6 +221,6 @@ class Evaluator:
         return _evaluated(logits, loss, correct)
 
     def _answers(self, between: Callable[[], None] = _nothing) -> Outputs:
-        about: dict[str, Any] = {"precision": self._precision, "ranks": self._ranks, "answer": self._answer}
+        about: dict[str, Any] = {"precision": self._precision, "ranks": self._ranks}
         logits = logits_of(self._network, self._images, between=between, **about)
         return logits, *_sums(logits, self._labels)
