@@ -140,7 +140,7 @@ class Peers(Trains):
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
     peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
-    """A rival and the checkout of its program: airbench=DIR hlb-CIFAR10=DIR."""
+    """A rival and the checkout of its program: airbench=DIR cifar10-speedrun=DIR hlb-CIFAR10=DIR."""
     out: Annotated[Path | None, optional("DIR")] = None
     """Keep each program's record in this folder."""
 

@@ -12,5 +12,6 @@ def peers() -> list[Peer]:
     from fastcifar.peers.airbench import Airbench
     from fastcifar.peers.hlb_cifar10 import HlbCifar10
     from fastcifar.peers.plain_pytorch import PlainPytorch
+    from fastcifar.peers.speedrun import Speedrun
 
-    return [PlainPytorch(), Airbench(), HlbCifar10()]
+    return [PlainPytorch(), Airbench(), Speedrun(), HlbCifar10()]

@@ -1,7 +1,8 @@
-"""What airbench and hlb-CIFAR10 have in common, one being the other's descendant.
+"""What airbench, cifar10-speedrun and hlb-CIFAR10 have in common, each of them another's descendant.
 
-Either needs CUDA, looks for CIFAR-10 in the folder cifar10/ below the one it is started in (and stores what it makes of
-it beside), and prints a table, a row an epoch, whose seconds are a run's so far. It cannot be told a number of runs.
+Each needs CUDA, looks for CIFAR-10 in the folder cifar10/ below the one it is started in (and stores what it makes of
+it beside), and prints a table, a row an epoch or a run, whose seconds are a run's so far. It cannot be told a number of
+runs.
 """
 
 import sys

@@ -203,11 +203,11 @@ def test_every_recipe_for_gpus_is_measured(tmp_path: Path, monkeypatch: pytest.M
         return [part.name for part in gpu.parts(tmp_path, toy=False, peers=["airbench=/a"], data=None)]
 
     recipes = sorted(set(shipped_recipes()) - {"laptop", "seed"})
-    graphs = ["seed-cuda-graph", "sprint94-cuda-graph"]
-    assert names() == ["tests", "loaders", "step", "train", "seed", *recipes, *graphs, "peers", "profile"]
+    yardsticks = ["seed-reduce-overhead", "sprint94-reduce-overhead"]
+    assert names() == ["tests", "loaders", "step", "train", "seed", *recipes, *yardsticks, "peers", "profile"]
     monkeypatch.setattr(gpu, "load_recipe", lambda name: Recipe())
     monkeypatch.setattr(gpu, "shipped_recipes", lambda: {"laptop": Path(), "seed": Path(), "sprint": Path()})
-    assert names() == ["tests", "loaders", "step", "train", "seed", "sprint", *graphs, "peers", "profile"]
+    assert names() == ["tests", "loaders", "step", "train", "seed", "sprint", *yardsticks, "peers", "profile"]
     sprint = gpu.parts(tmp_path, toy=False, peers=[], data=None)[5].command
     assert sprint[sprint.index("--runs") + 1] == "20"
     assert sprint[sprint.index("--device") + 1] == "cuda"

@@ -24,6 +24,7 @@ from fastcifar.peers.hlb_cifar10 import HlbCifar10
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.plain_pytorch import PlainPytorch
 from fastcifar.peers.program import PATIENT, Line, Output
+from fastcifar.peers.speedrun import TRAIN_IMAGES, Speedrun
 from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
 from fastcifar.records.check import read_record
 from fastcifar.records.record import Epoch, Images, Record, Run, to_json
@@ -154,6 +155,27 @@ def test_airbench_package_warms_up_by_a_single_step() -> None:
     assert len(Airbench().parse(stamped(lines), 1_700_000_000.0, 49_152)) == 1
 
 
+def test_speedrun_table(tmp_path: Path) -> None:
+    """A row a run, and between the rows what overwrites itself on a terminal."""
+    lines = [
+        "|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |",
+        "|  warmup  |   eval  |     0.1000  |   0.1001  |       0.1002  |        9.0000  |",
+        "|       1  |   eval  |     0.9800  |   0.9301  |       0.9402  |        2.0000  |",
+        "Mean accuracy after 1 runs: 0.940200 | Mean time: 2.000000s",
+        "|       2  |   eval  |     0.9800  |   0.9303  |       0.9404  |        2.5000  |",
+        "Mean accuracy after 2 runs: 0.940300 | Mean time: 2.250000s",
+        "|       3  |   eval  |     0.9800  |   0.9303  |       0.9404  |        2.0000  |",
+    ]
+    runs = Speedrun().parse(stamped(lines, cut=True), 1_700_000_000.0, TRAIN_IMAGES)
+    assert [[(one.test_accuracy, one.train_seconds) for one in run.epochs] for run in runs] == [
+        [(0.9402, 2.0)],
+        [(0.9404, 2.5)],
+    ]
+    record = checked(foreign(runs, train=TRAIN_IMAGES), tmp_path)
+    assert record.summary.seconds is not None
+    assert record.summary.seconds.mean == 2.25
+
+
 def test_hlb_table(tmp_path: Path) -> None:
     """The averaged network's accuracy counts from where there is one; the tenth of an epoch joins the one before."""
     runs = HlbCifar10().parse(stamped(HLB), 1_700_000_000.0, 49_152)
@@ -273,7 +295,7 @@ def test_of_a_program_that_is_ended_the_finished_runs_count(tmp_path: Path) -> N
 def test_paths_of_rivals(tmp_path: Path) -> None:
     assert parse_paths([f"airbench={tmp_path}"]) == {"airbench": tmp_path}
     for value, complaint in {
-        "other=/": "no such rival; there are airbench, hlb-CIFAR10",
+        "other=/": "no such rival; there are airbench, cifar10-speedrun, hlb-CIFAR10",
         "plain_pytorch=/": "no such rival",
         "airbench": "write airbench=PATH",
         f"airbench={tmp_path / 'none'}": "there is no ",
@@ -365,7 +387,7 @@ def test_ratios() -> None:
 
 
 def test_every_rival_has_a_name_of_its_own() -> None:
-    assert [rival.name for rival in peers()] == ["plain_pytorch", "airbench", "hlb-CIFAR10"]
+    assert [rival.name for rival in peers()] == ["plain_pytorch", "airbench", "cifar10-speedrun", "hlb-CIFAR10"]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +408,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert main(["bench", "peers", "--recipe", "laptop", *toy, "--out", str(out)]) == 2
     assert "is no folder, or holds records; name another" in capsys.readouterr().err
     assert main(["bench", "peers", "--peer", "nobody=."]) == 2
-    assert "--peer nobody=.: no such rival; there are airbench, hlb-CIFAR10" in capsys.readouterr().err
+    assert (
+        "--peer nobody=.: no such rival; there are airbench, cifar10-speedrun, hlb-CIFAR10" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("synchronised", [False, True])
