@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import checkpoints, gpu, kills, scaling, searching
+from benchmarks import checkpoints, gpu, kills, scaling
 from benchmarks.machine import RESULTS, machine, require_clean
 from fastcifar.bench.environment import environment
 from fastcifar.commands import main
@@ -51,6 +51,15 @@ def suite(arguments: list[str]) -> int:
     return 0
 
 
+def search(arguments: list[str]) -> int:
+    """`search`, which alone needs Optuna: a machine that measures may lack it. Raises `InputError` where it does."""
+    try:
+        from benchmarks import searching
+    except ModuleNotFoundError as error:
+        raise InputError(f"search: no {error.name} here; pip install '.[search]'") from error
+    return searching.suite(arguments)
+
+
 def run(arguments: list[str]) -> int:
     """The command line. Returns the exit code."""
     others = {
@@ -58,7 +67,7 @@ def run(arguments: list[str]) -> int:
         "kills": kills.kills_suite,
         "soak": kills.soak_suite,
         "checkpoints": checkpoints.suite,
-        "search": searching.suite,
+        "search": search,
         "scaling": scaling.suite,
     }
     try:

@@ -194,6 +194,17 @@ def _text(file: Path) -> str:
         return ""
 
 
+@pytest.mark.parametrize(("command", "code"), [("gpu", 0), ("search", 2)])
+def test_it_needs_no_package_of_an_extra(command: str, code: int) -> None:
+    """A GPU's machine has what training needs; only `search` needs more, and says what."""
+    script = "import sys; sys.modules.update(dict.fromkeys({absent})); from benchmarks.__main__ import run; {end}"
+    absent = ("optuna", "ray", "onnx", "onnxscript", "onnxruntime", "tensorboard", "playwright", "nbclient")
+    script = script.format(absent=absent, end=f"sys.exit(run([{command!r}, '--help']))")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr == ("benchmarks: search: no optuna here; pip install '.[search]'\n" if code else "")
+
+
 def test_a_rival_named_by_a_flag_of_its_own_is_not_forgotten() -> None:
     assert gpu._parse(["--peer", "a=x", "--peer", "b=y", "c=z"]).peer == ["a=x", "b=y", "c=z"]
 
