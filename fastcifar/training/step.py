@@ -55,7 +55,7 @@ def resized(images: Tensor, side: int, dtype: torch.dtype, taps: Taps | None = N
         images = sum(  # type: ignore[assignment]
             images.index_select(dimension, places[:, tap]) * over[:, tap] for tap in range(places.shape[1])
         )
-    return images.to(dtype)
+    return images.to(dtype, memory_format=torch.channels_last)
 
 
 class TrainingStep:

@@ -125,3 +125,33 @@ def test_a_gradient_in_another_layout(folded: list[int]) -> None:
     (other,) = torch.autograd.grad(torchs(ours)(x), x, gradient)
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert folded == [4]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [20, 16])
+def test_a_bias_that_is_not_added_changes_the_running_mean_alone(channels: int, dtype: torch.dtype) -> None:
+    """As if it had been; and its gradient, which is the rounding of a zero otherwise, is zero."""
+    ours, its = layer(channels), layer(channels)
+    bias, added = (torch.linspace(-1, 1, channels).requires_grad_() for _ in range(2))
+    images = torch.randn(8, channels, 6, 4).to(memory_format=torch.channels_last).to(dtype)
+    weights = torch.randn(8, channels, 6, 4).to(memory_format=torch.channels_last).to(dtype)
+    one = after(Given(ours, bias), images, weights)
+    other = after(Given(its, added, now=True), images, weights)
+    for found, expected in zip(one, other, strict=True):
+        if found.shape:
+            distance = (found - expected).norm() / expected.norm().clamp(min=1e-3)
+            assert distance < (0.02 if dtype == torch.bfloat16 else 1e-5)
+    assert torch.equal(bias.grad, torch.zeros(channels))  # type: ignore[arg-type]
+    assert ours.num_batches_tracked == its.num_batches_tracked == 1
+
+
+class Given(nn.Module):
+    """A layer that is given a bias, or what it has been added to."""
+
+    def __init__(self, of: BatchNorm2d, bias: Tensor, now: bool = False) -> None:
+        super().__init__()
+        self.of, self.bias, self.now = of, (bias,), now
+
+    def forward(self, x: Tensor) -> Tensor:
+        (bias,) = self.bias
+        return self.of(x + bias.to(x.dtype)[:, None, None]) if self.now else self.of(x, bias)

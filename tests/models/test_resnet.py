@@ -8,7 +8,7 @@ import torchinfo
 from torch import nn
 
 from fastcifar.models import build, parameter_count
-from fastcifar.models.resnet import ResNet
+from fastcifar.models.resnet import ConvBlock, ResNet
 from fastcifar.recipe import Resnet
 
 # The reference's table: kind, output shape, parameters.
@@ -51,6 +51,22 @@ def test_every_layer_of_the_reference() -> None:
 @pytest.mark.parametrize(("config", "parameters"), [(Resnet(), 6_575_370), (Resnet(layer2_residual=True), 7_756_554)])
 def test_parameters(config: Resnet, parameters: int) -> None:
     assert parameter_count(ResNet(config)) == parameters
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_in_training_a_bias_is_left_to_the_normalisation(pool: bool, restored_rng: object) -> None:
+    """Which takes it away again; in evaluation the block is the convolution with its bias, and all that follows."""
+    ours = ConvBlock(4, 8, bias=True, pool=pool)
+    its = copy.deepcopy(ours)
+    images = torch.randn(6, 4, 8, 8)
+    torch.testing.assert_close(ours(images), nn.Sequential.forward(its, images), rtol=1e-4, atol=1e-5)
+    for (name, found), expected in zip(ours.named_buffers(), its.buffers(), strict=True):
+        torch.testing.assert_close(found, expected, msg=name)
+    with torch.no_grad():
+        shifted = ours.conv(images, biased=False) + ours.conv.bias[:, None, None]
+        torch.testing.assert_close(shifted, ours.conv(images))
+        ours.eval()
+        assert torch.equal(ours(images), nn.Sequential.forward(ours, images))
 
 
 def test_without_conv_bias() -> None:

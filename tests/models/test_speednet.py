@@ -1,6 +1,7 @@
 """The speedruns' network against its formulas."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -178,6 +179,28 @@ def test_ghost_batches_have_statistics_of_their_own(restored_rng: object) -> Non
     torch.testing.assert_close(ghost.eval()(x), whole.eval()(x))
     ghost.train()
     torch.testing.assert_close(ghost(x[:7]), nn.BatchNorm2d(4)(x[:7]))  # too few for two parts
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_a_gpu_compiles_of_ghost_batches_is_the_same(
+    compiled: bool, dtype: torch.dtype, restored_rng: object
+) -> None:
+    layers = [GhostBatchNorm(4, 5, eps=1e-5, momentum=0.3) for _ in range(2)]
+    x = (2 * torch.randn(20, 4, 3, 3) + 1).to(dtype).to(memory_format=torch.channels_last)
+    weights = torch.randn(20, 4, 3, 3).to(memory_format=torch.channels_last)
+    found = []
+    for layer, at_once in zip(layers, (False, True), strict=True):
+        function = partial(layer.at_once, parts=4, shift=layer.bias, running_mean=layer.running_mean)
+        if compiled:
+            function = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=False)
+        images = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        out = function(images) if at_once else layer(images)
+        assert out.dtype == dtype
+        (out * weights).sum().backward()
+        found.append([out, images.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var])
+    rounding = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(*found, **rounding)
 
 
 @pytest.mark.parametrize("eps", [1e-7, 5e-4, 0.1])

@@ -34,7 +34,7 @@ from fastcifar.recipe import (
 from fastcifar.training.evaluate import OnBytes, evaluate, normalise
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.state import TrainState
-from fastcifar.training.step import resized
+from fastcifar.training.step import resized, taps_of
 from fastcifar.training.trainer import Trainer
 
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
@@ -336,6 +336,16 @@ def test_images_are_resized_as_torchvision_does(small: Dataset) -> None:
     halved = resized(images, 24, torch.bfloat16)
     assert halved.dtype == torch.bfloat16
     assert torch.equal(halved, resized(images.bfloat16(), 24, torch.bfloat16))  # what either loader gives
+
+
+@pytest.mark.parametrize("side", [12, 16, 20, 24, 28, 31, 40])
+def test_what_a_gpu_compiles_resizes_likewise(small: Dataset, side: int) -> None:
+    images = normalise(torch.from_numpy(small.test_images[:4]))
+    taps = taps_of(32, side, torch.device("cpu"))
+    found = resized(images, side, torch.float32, taps)
+    torch.testing.assert_close(found, resized(images, side, torch.float32), rtol=0, atol=1e-5)
+    torch.testing.assert_close(taps[1].sum(dim=1), torch.ones(side))
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_network_too_deep_for_small_images_is_refused_at_the_start(small: Dataset, quick: Recipe) -> None:
