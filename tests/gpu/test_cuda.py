@@ -23,7 +23,8 @@ from fastcifar.data.loader import LOADERS, open_loader
 from fastcifar.data.plan import draw_plan
 from fastcifar.data.synthetic import synthetic
 from fastcifar.execution import Execution, LoaderName, has_dali, has_gpu, resolve
-from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
+from fastcifar.models.pool import MaxPool2
+from fastcifar.recipe import Augmentation, Evaluation, Muon, Recipe, Resnet, Schedule, Speednet
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.trainer import Trainer
 
@@ -127,6 +128,21 @@ def test_a_batch_of_dali_is_memory_of_torchs(small: Dataset) -> None:
         assert torch.cuda.memory_allocated() >= before + images.nbytes
 
 
+@pytest.mark.parametrize(("channels", "side"), [(64, 19), (24, 8)])
+def test_what_is_compiled_of_a_pooling_is_torchs(channels: int, side: int) -> None:
+    """Values of few kinds, so that many are equal."""
+    images = torch.randint(-2, 3, (32, channels, side, side), device=CUDA, dtype=torch.bfloat16)
+    images = images.to(memory_format=torch.channels_last)
+    found = []
+    for pool in (MaxPool2(), torch.compile(MaxPool2(), dynamic=False)):
+        x = images.clone().requires_grad_()
+        out = pool(x)
+        out.backward(torch.arange(out.numel(), device=CUDA).view_as(out).to(out.dtype))
+        found.append((out, x.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
 class Losses(Observer):
     def __init__(self) -> None:
         self.logs: list[EpochLog] = []
@@ -152,6 +168,21 @@ def gentle() -> Recipe:
 def test_compiled_gives_the_same_losses(small: Dataset, gentle: Recipe, mode: str) -> None:
     compiled = losses(small, gentle, replace(EAGER, compile=mode))  # type: ignore[arg-type]
     assert compiled == pytest.approx(losses(small, gentle, EAGER), rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["default", "cuda-graph"])
+def test_compiled_the_speedruns_network_gives_the_same_losses(small: Dataset, gentle: Recipe, mode: str) -> None:
+    """All that is compiled in another way than it runs: ghost batches, pooling, resizing, NorMuon."""
+    recipe = replace(
+        gentle,
+        batch_size=100,  # of 300 images, so that no step is of a short batch, which is not compiled
+        model=Speednet(widths=(16, 32, 32), norm_images=25),
+        optimizer=Muon(second_momentum=0.9),
+        image_sizes=(20, 32),
+        evaluation=Evaluation(tta="flip+shift-quarter"),
+    )
+    compiled = losses(small, recipe, replace(EAGER, compile=mode))  # type: ignore[arg-type]
+    assert compiled == pytest.approx(losses(small, recipe, EAGER), rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -195,8 +226,10 @@ def test_a_restarted_trainer_is_a_new_one(small: Dataset, gentle: Recipe, mode: 
     assert one == pytest.approx(other, rel=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["off", "reduce-overhead"])
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+MODES = [("bfloat16", "cuda-graph"), ("bfloat16", "reduce-overhead"), ("float16", "reduce-overhead")]
+
+
+@pytest.mark.parametrize(("precision", "mode"), [*MODES, ("bfloat16", "off"), ("float16", "off")])
 def test_a_range_test_leaves_no_trace(small: Dataset, gentle: Recipe, precision: str, mode: str) -> None:
     execution = Execution("cuda", LOADER, precision, mode)  # type: ignore[arg-type]
     trainer = Trainer(gentle, small, execution)
@@ -224,10 +257,10 @@ def no_debugging() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("precision", "mode"), MODES)
 @pytest.mark.parametrize("loader", HERE)
-def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str, no_debugging: None) -> None:
-    execution = Execution("cuda", loader, precision, "reduce-overhead")  # type: ignore[arg-type]
+def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str, mode: str, no_debugging: None) -> None:
+    execution = Execution("cuda", loader, precision, mode)  # type: ignore[arg-type]
     trainer = Trainer(gentle, synthetic(1200, 100), execution)
     trainer.train_epoch()
     trainer.train_epoch([Strict(trainer.steps[0])])
