@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError
-from fastcifar.execution import compiled
+from fastcifar.execution import Execution, compiled
 from fastcifar.training.ranks import Ranks
 from fastcifar.training.step import autocast
 from fastcifar.training.step_graph import CudaGraphs, Graphed, Outputs
@@ -191,8 +191,9 @@ def _evaluated(logits: Tensor, loss: Tensor, correct: Tensor) -> Evaluated:
 class Evaluator:
     """The test of one network on the same images (n, 32, 32, 3) and labels (n,), again and again.
 
-    With `compile` the network is compiled. With `graphs`, of a network on a GPU, it is one CUDA graph from the third
-    time on, and `between` is called once.
+    In the precision of `execution`, which is resolved; where it compiles, the network is compiled, unless it is on a
+    CPU, where that gained nothing. With `graphs`, of a network on a GPU, it is one CUDA graph from the third time on,
+    and `between` is called once.
     """
 
     def __init__(
@@ -201,14 +202,15 @@ class Evaluator:
         images_nhwc: Tensor,
         labels: Tensor,
         *,
-        precision: str,
+        execution: Execution,
         ranks: Ranks,
-        compile: bool = False,
         graphs: CudaGraphs | None = None,
     ) -> None:
-        self._network = network.compiled(min(BATCH_SIZE, len(images_nhwc))) if compile else network
+        self._network = network
+        if execution.compile != "off" and images_nhwc.is_cuda:
+            self._network = network.compiled(min(BATCH_SIZE, len(images_nhwc)))
         self._images, self._labels = images_nhwc, labels
-        self._precision, self._ranks = precision, ranks
+        self._precision, self._ranks = execution.precision, ranks
         self._graphed = Graphed(self._answers, graphs) if graphs else None
 
     def __call__(self, between: Callable[[], None] = _nothing) -> Evaluated:

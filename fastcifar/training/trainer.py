@@ -114,11 +114,7 @@ class Trainer:
             )
         network = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
         tests = [torch.from_numpy(one).to(self.device) for one in (dataset.test_images, dataset.test_labels)]
-        graphs = self._step.graphs
-        compile = self.device.type == "cuda" and execution.compile != "off"  # on a CPU it gained nothing
-        self._test = Evaluator(
-            network, *tests, precision=execution.precision, ranks=self.ranks, compile=compile, graphs=graphs
-        )
+        self._test = Evaluator(network, *tests, execution=execution, ranks=self.ranks, graphs=self._step.graphs)
         self.state.seconds = self.prepare_seconds
         self._clock: Clock | None = None
         self._plans = Plans(total, recipe.augmentation)

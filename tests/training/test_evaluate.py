@@ -170,3 +170,26 @@ def test_plain_answers_are_the_networks_own() -> None:
     images = images_of(BATCH_SIZE + 50)
     wanted = torch.cat([network().eval()(normalise(part)) for part in images.split(BATCH_SIZE)])
     assert torch.equal(answers(images, "none"), wanted)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "flip+shift", "flip+shift-quarter"])
+def test_compiled_it_answers_as_before_in_one_graph(tta: TTA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the views are, which lie in memory in several ways; a batch of another size runs as it is."""
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(
+        "fastcifar.training.evaluate.compiled",
+        lambda function: torch.compile(function, backend=backend, fullgraph=True, dynamic=False),
+    )
+    monkeypatch.setattr("fastcifar.training.evaluate.BATCH_SIZE", 20)
+    tested = OnBytes(network(), tta=tta).compiled(20)
+    images = images_of(80)
+    for _ in range(2):
+        torch.testing.assert_close(logits_of(tested, images), answers(images, tta), rtol=1e-4, atol=1e-4)
+    assert len(graphs) == 1
+    torch.testing.assert_close(logits_of(tested, images[:7]), answers(images[:7], tta), rtol=1e-4, atol=1e-4)
+    assert len(graphs) == 1
