@@ -13,7 +13,7 @@ class MaxPool2(nn.Module):
 
     Of equal values the first has the gradient, as with torch's, whose kernel that inductor writes for the gradient
     spends its time on finding out which windows a value is in: of 512 images of 32x32 and 128 channels it takes 172
-    microseconds on an H100, and these are what it has to write at the rate of a copy.
+    microseconds on an H100, where what it reads and writes takes 73 at the rate of a copy.
     """
 
     def forward(self, x: Tensor) -> Tensor:
