@@ -28,8 +28,8 @@ class Execution:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """CUDA if there is a GPU, else the CPU; or the one named."""
     loader: Literal["auto", "dali", "fused"] = "auto"
-    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: fused, with which training is
-    the faster on GPUs and CPUs alike; dali where there is no compiler."""
+    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: fused, alone many
+    times as fast on GPUs and CPUs; dali where there is no compiler."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune", "cuda-graph"] = "auto"

@@ -27,7 +27,7 @@ class ConvBlock(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = self.conv.bias
-        if bias is None or not (self.training and isinstance(self.norm, BatchNorm2d)):
+        if bias is None or not (self.norm.training and isinstance(self.norm, BatchNorm2d)):
             return super().forward(x)
         x = self.conv(x, biased=False)
         if "pool" in self._modules:

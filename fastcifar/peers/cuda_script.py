@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
-from fastcifar.bench.environment import environment
+from fastcifar.bench.environment import environment, git
 from fastcifar.errors import RunError
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.program import Line, Output, run_program
@@ -129,6 +129,37 @@ class CudaScript(Peer):
                 raise RunError(f"its table cannot be read: {type(error).__name__}: {first}") from error
             earliest = group[-1].at
         return runs
+
+
+class CheckoutScript(CudaScript):
+    """A rival that is one script, at the top of its checkout."""
+
+    script: str
+    train_images: int
+    """Of an epoch."""
+    evaluation: str
+    """What its accuracies are of: see `record`."""
+
+    def missing(self, job: Job) -> str | None:
+        """Why it cannot run here."""
+        if reason := super().missing(job):
+            return reason
+        if job.path is None:
+            return f"no --peer {self.name}=PATH with a checkout of {self.url}"
+        return None if (job.path / self.script).is_file() else f"no {self.script} in {job.path}"
+
+    def run(self, job: Job) -> Record:
+        """All its runs."""
+        assert job.path is not None  # see missing
+        version = git(job.path, "describe", "--always", "--dirty") or "unknown"
+        return self.record(
+            job,
+            [str(job.path / self.script)],
+            program=f"{self.name} {version}",
+            name=self.name,
+            train_images=self.train_images,
+            evaluation=self.evaluation,
+        )
 
 
 def _rows(lines: Iterable[Line]) -> Iterator[Row]:

@@ -10,41 +10,17 @@ images. The last of the 12.1 epochs is a tenth of one, whose images/s would come
 with the epoch before it, so that the images/s of the run come out 0.9 % too low.
 """
 
-from fastcifar.bench.environment import git
-from fastcifar.peers.cuda_script import CudaScript, Row
-from fastcifar.peers.peer import Job
-from fastcifar.records.record import Record
-
-TRAIN_IMAGES = 49_152
+from fastcifar.peers.cuda_script import CheckoutScript, Row
 
 
-class HlbCifar10(CudaScript):
+class HlbCifar10(CheckoutScript):
     """hlb-CIFAR10's main.py."""
 
     name = "hlb-CIFAR10"
     url = "https://github.com/tysam-code/hlb-CIFAR10"
-
-    def missing(self, job: Job) -> str | None:
-        """Why it cannot run here."""
-        if reason := super().missing(job):
-            return reason
-        if job.path is None:
-            return f"no --peer {self.name}=PATH with a checkout of {self.url}"
-        return None if (job.path / "main.py").is_file() else f"no main.py in {job.path}"
-
-    def run(self, job: Job) -> Record:
-        """All its runs."""
-        assert job.path is not None  # see missing
-        version = git(job.path, "describe", "--always", "--dirty") or "unknown"
-        program = f"{self.name} {version}"
-        return self.record(
-            job,
-            [str(job.path / "main.py")],
-            program=program,
-            name=self.name,
-            train_images=TRAIN_IMAGES,
-            evaluation="flip of EMA",
-        )
+    script = "main.py"
+    train_images = 49_152
+    evaluation = "flip of EMA"
 
     def epochs(self, rows: list[Row]) -> tuple[list[Row], Row | None]:
         """The last epoch is one with that before it where it is only a part of one."""

@@ -7,41 +7,17 @@ It prints a row a run, whose seconds are those of the training and of the test w
 train_seconds of a single epoch, which stands for the 243 steps of 1,536 images that a run trains.
 """
 
-from fastcifar.bench.environment import git
-from fastcifar.peers.cuda_script import CudaScript, Row
-from fastcifar.peers.peer import Job
-from fastcifar.records.record import Record
-
-SCRIPT = "cifar10_speedrun.py"
-TRAIN_IMAGES = 243 * 1536
+from fastcifar.peers.cuda_script import CheckoutScript, Row
 
 
-class Speedrun(CudaScript):
+class Speedrun(CheckoutScript):
     """Hiverge's cifar10_speedrun.py."""
 
     name = "cifar10-speedrun"
     url = "https://github.com/hiverge/cifar10-speedrun"
-
-    def missing(self, job: Job) -> str | None:
-        """Why it cannot run here."""
-        if reason := super().missing(job):
-            return reason
-        if job.path is None:
-            return f"no --peer {self.name}=PATH with a checkout of {self.url}"
-        return None if (job.path / SCRIPT).is_file() else f"no {SCRIPT} in {job.path}"
-
-    def run(self, job: Job) -> Record:
-        """All its runs."""
-        assert job.path is not None  # see missing
-        version = git(job.path, "describe", "--always", "--dirty") or "unknown"
-        return self.record(
-            job,
-            [str(job.path / SCRIPT)],
-            program=f"{self.name} {version}",
-            name=self.name,
-            train_images=TRAIN_IMAGES,
-            evaluation="flip+shift of the least certain quarter",
-        )
+    script = "cifar10_speedrun.py"
+    train_images = 243 * 1536
+    evaluation = "flip+shift of the least certain quarter"
 
     def epochs(self, rows: list[Row]) -> tuple[list[Row], Row | None]:
         """Its one row is both."""

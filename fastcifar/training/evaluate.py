@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 import torch
@@ -223,6 +223,5 @@ class Evaluator:
         return _evaluated(logits, loss, correct)
 
     def _answers(self, between: Callable[[], None] = _nothing) -> Outputs:
-        about: dict[str, Any] = {"precision": self._precision, "ranks": self._ranks}
-        logits = logits_of(self._network, self._images, between=between, **about)
+        logits = logits_of(self._network, self._images, precision=self._precision, between=between, ranks=self._ranks)
         return logits, *_sums(logits, self._labels)

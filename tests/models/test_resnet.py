@@ -69,6 +69,16 @@ def test_in_training_a_bias_is_left_to_the_normalisation(pool: bool, restored_rn
         assert torch.equal(ours(images), nn.Sequential.forward(ours, images))
 
 
+def test_before_a_frozen_normalisation_a_bias_is_trained(restored_rng: object) -> None:
+    block = ConvBlock(4, 8, bias=True)
+    block.norm.eval()
+    images = torch.randn(6, 4, 8, 8)
+    out = block(images)
+    assert torch.equal(out, nn.Sequential.forward(block, images))
+    out.sum().backward()
+    assert block.conv.bias.grad.abs().sum() > 0
+
+
 def test_without_conv_bias() -> None:
     with_bias, without = ResNet(Resnet(width=8)), ResNet(Resnet(width=8, conv_bias=False))
     biases = sum(layer.out_channels for layer in with_bias.modules() if isinstance(layer, nn.Conv2d))

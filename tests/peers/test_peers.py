@@ -24,7 +24,7 @@ from fastcifar.peers.hlb_cifar10 import HlbCifar10
 from fastcifar.peers.peer import Job, Peer
 from fastcifar.peers.plain_pytorch import PlainPytorch
 from fastcifar.peers.program import PATIENT, Line, Output
-from fastcifar.peers.speedrun import TRAIN_IMAGES, Speedrun
+from fastcifar.peers.speedrun import Speedrun
 from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule
 from fastcifar.records.check import read_record
 from fastcifar.records.record import Epoch, Images, Record, Run, to_json
@@ -166,12 +166,12 @@ def test_speedrun_table(tmp_path: Path) -> None:
         "Mean accuracy after 2 runs: 0.940300 | Mean time: 2.250000s",
         "|       3  |   eval  |     0.9800  |   0.9303  |       0.9404  |        2.0000  |",
     ]
-    runs = Speedrun().parse(stamped(lines, cut=True), 1_700_000_000.0, TRAIN_IMAGES)
+    runs = Speedrun().parse(stamped(lines, cut=True), 1_700_000_000.0, Speedrun.train_images)
     assert [[(one.test_accuracy, one.train_seconds) for one in run.epochs] for run in runs] == [
         [(0.9402, 2.0)],
         [(0.9404, 2.5)],
     ]
-    record = checked(foreign(runs, train=TRAIN_IMAGES), tmp_path)
+    record = checked(foreign(runs, train=Speedrun.train_images), tmp_path)
     assert record.summary.seconds is not None
     assert record.summary.seconds.mean == 2.25
 

@@ -33,8 +33,8 @@ from fastcifar.recipe import (
 )
 from fastcifar.training.evaluate import OnBytes, evaluate, normalise
 from fastcifar.training.log import EpochLog, Observer
+from fastcifar.training.resize import resized, taps_of
 from fastcifar.training.state import TrainState
-from fastcifar.training.step import resized, taps_of
 from fastcifar.training.trainer import Trainer
 
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
