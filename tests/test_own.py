@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import fastcifar
+from fastcifar.commands import main
+from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.own import OwnCode, called, from_source, own_files, sealed
 from fastcifar.recipe import Augmentation, OwnModel, OwnOptimizer, Recipe, merged
@@ -67,6 +70,29 @@ def test_a_recipe_keeps_names_and_sha256_and_no_path(file: Path) -> None:
     network = own.model(5)
     assert (network.head.out_features, network.conv.out_channels) == (5, 7)
     assert own.optimizer(network).param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "steps"), [("model", "Net", True), ("optimizer", "make", True), ("augmentation", "same", False)]
+)
+def test_who_trains_with_it_says_whether_a_step_is_ones_own(
+    file: Path, part: str, name: str, steps: bool, monkeypatch: pytest.MonkeyPatch, small: Dataset
+) -> None:
+    """Since a GPU then makes no graph of it, unless asked to."""
+    asked: list[bool] = []
+
+    def resolve(_: object, *, own: bool = False) -> None:
+        asked.append(own)
+        raise InputError("seen")
+
+    monkeypatch.setattr("fastcifar.runs.api.resolve", resolve)
+    monkeypatch.setattr("fastcifar.commands.command.resolve", resolve)
+    for call in (fastcifar.train, fastcifar.find_lr):
+        with pytest.raises(InputError, match="seen"):
+            call("laptop", **{part: f"{file}:{name}"}, dataset=small)
+    flag = "--augmentation.own" if part == "augmentation" else f"--{part}"
+    assert main(["bench", "profile", "--recipe", "laptop", flag, f"{file}:{name}", "--dataset", "synthetic"]) == 2
+    assert asked == [steps] * 3
 
 
 def test_a_recipe_without_code_of_ones_own_stays_as_it_is() -> None:

@@ -1,6 +1,7 @@
 """Rivals beside fastcifar: what they print is read right, the plain program trains the same network, ratios follow."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -166,6 +167,7 @@ def test_speedrun_table(tmp_path: Path) -> None:
         "Mean accuracy after 2 runs: 0.940300 | Mean time: 2.250000s",
         "|       3  |   eval  |     0.9800  |   0.9303  |       0.9404  |        2.0000  |",
     ]
+    assert Speedrun.train_images == math.ceil(7.59 * (50_000 // 1536)) * 1536  # as the script has it
     runs = Speedrun().parse(stamped(lines, cut=True), 1_700_000_000.0, Speedrun.train_images)
     assert [[(one.test_accuracy, one.train_seconds) for one in run.epochs] for run in runs] == [
         [(0.9402, 2.0)],

@@ -17,7 +17,7 @@ from fastcifar.execution import Execution
 from fastcifar.own import OwnCode
 from fastcifar.peers.peer import Job
 from fastcifar.peers.plain_pytorch import PlainPytorch
-from fastcifar.recipe import Recipe, Selection, validated
+from fastcifar.recipe import Augmentation, Recipe, Selection, validated
 from fastcifar.records.check import read_record
 from fastcifar.records.measure import Watcher, bench_accuracy
 from fastcifar.records.record import Record, recipe_hash, to_json
@@ -29,7 +29,7 @@ CPU = Execution("cpu", "fused", "float32", "off")
 
 
 def test_the_hardest_stay_in_the_sequence_of_the_plan() -> None:
-    plan = draw_plan(6, Recipe().augmentation, seed=0, epoch=0)
+    plan = draw_plan(6, Augmentation(brightness=0.2, contrast=0.2), seed=3, epoch=0)
     losses = ImageLosses(6, torch.device("cpu"))
     logits = torch.tensor([[9.0, 0], [0, 9], [9, 0], [0, 1], [2, 0]])
     losses.begin_epoch(plan)
