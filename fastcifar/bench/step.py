@@ -17,6 +17,7 @@ from fastcifar.recipe import Model
 from fastcifar.training.clock import Clock
 from fastcifar.training.memory import release_pages
 from fastcifar.training.step import DTYPES, TrainingStep
+from fastcifar.training.step_graph import CudaGraphs, Graphed
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 NAMES = {"off": "eager", "cuda-graph": "graph"}
@@ -68,7 +69,7 @@ def bench_step(
         others = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         train, batch = new_step(model, classes, own, batch_size, device, precision, compiled, FORMATS[layout])
 
-        def step(train: TrainingStep = train, batch: tuple[Tensor, Tensor] = batch) -> float:
+        def step(train: TrainingStep | Graphed = train, batch: tuple[Tensor, Tensor] = batch) -> float:
             train(*batch)
             return batch_size
 
@@ -104,16 +105,17 @@ def new_step(
     precision: str,
     compiled: str,
     layout: torch.memory_format = torch.channels_last,
-) -> tuple[TrainingStep, tuple[Tensor, Tensor]]:
+) -> tuple[TrainingStep | Graphed, tuple[Tensor, Tensor]]:
     """A training step of a new network, and a batch to give it that is already there."""
     torch.manual_seed(0)
     network = build(model, classes, own).to(device).to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
-    if compiled == "cuda-graph":
-        capturable([optimizer])
-    step = TrainingStep(
+    step: TrainingStep | Graphed = TrainingStep(
         network, [optimizer], batch_sizes={batch_size}, device=device, precision=precision, compile=compiled
     )
+    if compiled == "cuda-graph":
+        capturable([optimizer])
+        step = Graphed(step, CudaGraphs(device))
     images = torch.randn(batch_size, 3, 32, 32, device=device).to(memory_format=layout)
     return step, (images, torch.randint(0, classes, (batch_size,), device=device))
 

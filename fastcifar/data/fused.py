@@ -3,13 +3,14 @@
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from time import perf_counter
 
 import numpy as np
 import torch
 import torch._dynamo
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fastcifar.data.dataset import Dataset, padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
@@ -45,6 +46,8 @@ class FusedLoader:
         self._side = bank.shape[1]
         self._bank = torch.from_numpy(np.concatenate((bank, bank[:, :, ::-1]))).flatten().to(device)
         self._labels = torch.from_numpy(dataset.train_labels).to(device)
+        self._placed = 0
+        self._places: list[Tensor] = []
         # Offsets into the bank are int32 where they fit: half the index arithmetic of int64.
         self._offsets = torch.int32 if len(self._bank) < 2**31 else torch.int64
         mean, std = (torch.tensor(values, device=device).repeat(IMAGE_SIZE) for values in (dataset.mean, dataset.std))
@@ -56,39 +59,75 @@ class FusedLoader:
             if device.type == "cpu" and torch.get_num_threads() > 1:
                 kernels.append(torch_compiled(expression, options={"cpp.threads": 1}))
             self._execute = kernels[0] if len(kernels) == 1 else _Fastest(kernels)
-            # Compiles here, and not in the first batch; three tensors, since one given thrice is compiled for as such.
-            zeros = torch.zeros(3, batch_size, dtype=self._offsets, device=device)
-            jitter = torch.zeros(batch_size, 2, device=device) if self._jittered else None
+            drawn = [torch.zeros(3, batch_size, dtype=self._offsets, device=device)]
+            if self._jittered:
+                drawn.append(torch.zeros(2, batch_size, device=device))
             try:
                 for kernel in kernels:
-                    kernel(self._bank, *zeros.unbind(), jitter)
+                    kernel(self._bank, *drawn)  # compiles here, and not in the first batch
             except torch._dynamo.exc.BackendCompilerFailed as error:
                 said = str(error.inner_exception).strip().partition("\n")[0]
                 raise RunError(f"torch.compile failed: {said}; --loader dali needs no compiler") from error
 
     def batches(self, plan: EpochPlan) -> Generator[tuple[Tensor, Tensor]]:
         """Yield images (B, 3, 32, 32), channels_last, in the loader's dtype, and labels (B,) int64; see `Loader`."""
+        # Every batch has its full size, the last one filled up, so that one kernel serves them all.
+        missing = -len(plan) % self._batch_size
+        arrays = [pad(one, (0, missing)).to(self._device) for one in self._arrays(plan)]
+        by_batch = [one.unflatten(-1, (-1, self._batch_size)).movedim(-2, 0).contiguous() for one in arrays]
+        if isinstance(self._execute, _Fastest):
+            self._execute.look_again()
+        by_batch[0] = self._labels[by_batch[0]]
+        for number, (labels, *drawn) in enumerate(zip(*(one.unbind() for one in by_batch), strict=True)):
+            images = min(self._batch_size, len(plan) - number * self._batch_size)
+            yield self._executed(drawn)[:images], labels[:images]
+
+    def place(self, plan: EpochPlan) -> None:
+        """Have the batches of `plan` ready for `placed`, in the place of those before; the host waits for no GPU."""
+        arrays = self._arrays(plan)
+        if not self._places:
+            room = math.ceil(self._images / self._batch_size) * self._batch_size
+            self._places = [one.new_zeros(*one.shape[:-1], room, device=self._device) for one in arrays]
+        for place, one in zip(self._places, arrays, strict=True):
+            if self._device.type == "cuda":
+                one = one.pin_memory()
+            place[..., : len(plan)].copy_(one, non_blocking=True)
+        self._placed = len(plan)
+
+    def choose(self, chosen: Tensor, images: int) -> None:
+        """Of what is in place go on with the training images that are `chosen` alone, a bool for each on the device,
+        which are so many of those in place."""
+        rows = (~chosen[self._places[0][: self._placed]]).sort(stable=True).indices[:images]
+        for place in self._places:
+            place[..., :images].copy_(place.index_select(-1, rows))
+        self._placed = images
+
+    def placed(self, number: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels and which training images (B,) int64 they are of batch `number` (1,) int64, on the device, of
+        what is in place; it has so many.
+
+        The host does not ask which one that is, so that one CUDA graph of this makes them all.
+        """
+        by_batch = (place.unflatten(-1, (-1, self._batch_size)) for place in self._places)
+        indices, *drawn = (one.index_select(-2, number).squeeze(-2) for one in by_batch)
+        return self._executed(drawn)[:images], self._labels[indices[:images]], indices[:images]
+
+    def _arrays(self, plan: EpochPlan) -> list[Tensor]:
+        """What is drawn for the n images of `plan`, on the CPU: which ones (n,) int64; offset of each crop in the bank,
+        row and value of the cutout's corner (3, n); and, where the augmentation has it, jitter (2, n)."""
         flipped = plan.flip.astype(np.int64)
         left = np.where(plan.flip, 2 * self._pad - plan.crop[:, 1], plan.crop[:, 1])
         row = (plan.indices + self._images * flipped) * self._side + plan.crop[:, 0]
         start = row * (3 * self._side) + 3 * left
-        # Every batch has its full size, the last one filled up, so that one kernel serves them all.
-        missing = -len(plan) % self._batch_size
-        start, top, corner = (
-            torch.from_numpy(np.pad(values, (0, missing))).to(self._device, self._offsets)
-            for values in (start, plan.cutout[:, 0], 3 * plan.cutout[:, 1])
-        )
-        jitter = None
-        if self._jittered:
-            jitter = torch.from_numpy(np.pad(plan.jitter, ((0, missing), (0, 0)))).to(self._device)
-        labels = self._labels[torch.from_numpy(plan.indices).to(self._device)]
-        if isinstance(self._execute, _Fastest):
-            self._execute.look_again()
-        for first in range(0, len(plan), self._batch_size):
-            part = slice(first, first + self._batch_size)
-            drawn = start[part], top[part], corner[part], None if jitter is None else jitter[part]
-            images = self._execute(self._bank, *drawn)[: len(labels[part])]
-            yield images.view(-1, IMAGE_SIZE, IMAGE_SIZE, 3).permute(0, 3, 1, 2), labels[part]
+        drawn = torch.empty(3, len(plan), dtype=self._offsets)
+        for place, values in zip(drawn.numpy(), (start, plan.cutout[:, 0], 3 * plan.cutout[:, 1]), strict=True):
+            place[:] = values
+        arrays = [torch.from_numpy(plan.indices), drawn]
+        return [*arrays, torch.from_numpy(plan.jitter).T.contiguous()] if self._jittered else arrays
+
+    def _executed(self, drawn: Sequence[Tensor]) -> Tensor:
+        """Images of a whole batch (B, 3, 32, 32)."""
+        return self._execute(self._bank, *drawn).view(-1, IMAGE_SIZE, IMAGE_SIZE, 3).permute(0, 3, 1, 2)
 
 
 class _Fastest:
@@ -121,9 +160,10 @@ class _Fastest:
 def _expression(stride: int, cutout: int, scale: Tensor, shift: Tensor, dtype: torch.dtype) -> Callable[..., Tensor]:
     """The transforms of a batch. `stride`: bytes in a row of the bank; `scale` and `shift` (ROW,) normalise."""
 
-    def execute(bank: Tensor, start: Tensor, top: Tensor, corner: Tensor, jitter: Tensor | None = None) -> Tensor:
-        """Images (B, 32, ROW) from the offset of each crop in the bank, row and value of the cutout's corner (B,), and
-        what is added and multiplies then (B, 2)."""
+    def execute(bank: Tensor, drawn: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """Images (B, 32, ROW) from what is `drawn` (3, B), the offset of each crop in the bank, row and value of the
+        cutout's corner, and what is added and multiplies then (2, B)."""
+        start, top, corner = drawn.unbind()
         y = torch.arange(IMAGE_SIZE, device=bank.device, dtype=start.dtype)[:, None]
         k = torch.arange(ROW, device=bank.device, dtype=start.dtype)
         # Every 32 rows of ROW bytes that the bank holds, by their offset. Indexing this view by one number an image,
@@ -131,7 +171,8 @@ def _expression(stride: int, cutout: int, scale: Tensor, shift: Tensor, dtype: t
         crops = bank.as_strided((len(bank) - (IMAGE_SIZE - 1) * stride - ROW + 1, IMAGE_SIZE, ROW), (1, stride, 1))
         values = crops[start] * scale + shift
         if jitter is not None:
-            values = (values + jitter[:, 0, None, None]) * jitter[:, 1, None, None]
+            added, factor = jitter[:, :, None, None].unbind()
+            values = (values + added) * factor
         if cutout:
             top, corner = top[:, None, None], corner[:, None, None]
             inside = (y >= top) & (y < top + cutout) & (k >= corner) & (k < corner + 3 * cutout)

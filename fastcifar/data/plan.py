@@ -96,14 +96,19 @@ class Plans:
         self._n, self._augmentation = n, augmentation
         self._ahead: dict[tuple[int, int], EpochPlan] = {}
 
+    def __len__(self) -> int:
+        """Number of training images."""
+        return self._n
+
     def of(self, seed: int, epoch: int) -> EpochPlan:
         """As `draw_plan` draws it."""
         drawn = self._ahead.pop((seed, epoch), None)
         return draw_plan(self._n, self._augmentation, seed=seed, epoch=epoch) if drawn is None else drawn
 
-    def draw_ahead(self, seed: int, epoch: int) -> None:
-        """Have the plan of this epoch ready, and no other."""
+    def drawn_ahead(self, seed: int, epoch: int) -> EpochPlan:
+        """The plan of this epoch, which is kept for when it is asked for, and no other."""
         self._ahead = {(seed, epoch): self.of(seed, epoch)}
+        return self._ahead[seed, epoch]
 
 
 def plain_plan(n: int) -> EpochPlan:

@@ -21,9 +21,9 @@ def make(
 ) -> list[torch.optim.Optimizer]:
     """The recipe's optimizers over the parameters of `network`; `own` is the code of one that does not ship.
 
-    `compile` is an execution's: unless it is "off", what gains by torch.compile uses it, and with "cuda-graph" they are
-    `capturable`. A group's rate is its initial one times the schedule's: see `set_rates`. Raises `InputError` where
-    `own` gives no optimizers, or leaves out a parameter.
+    `compile` is an execution's: unless it is "off", what gains by torch.compile uses it. A group's rate is its initial
+    one times the schedule's: see `rates_at`. Raises `InputError` where `own` gives no optimizers, or leaves out a
+    parameter.
     """
     match recipe.optimizer:
         case Adam() as config:
@@ -38,8 +38,6 @@ def make(
             optimizers = _checked(called(name, lambda: own(network)), network, name)
     for group in groups(optimizers):
         group["initial_lr"] = group["lr"]
-    if compile == "cuda-graph":
-        capturable(optimizers)
     return optimizers
 
 
@@ -48,30 +46,38 @@ def groups(optimizers: Sequence[torch.optim.Optimizer]) -> Iterable[dict[str, An
     return (group for optimizer in optimizers for group in optimizer.param_groups)
 
 
-def set_rates(
+def rates_at(
     optimizers: Sequence[torch.optim.Optimizer], rate: float, *, epoch: float = 0.0, peak: float | None = None
-) -> None:
-    """Give every group its initial learning rate times `rate`, the schedule's.
+) -> list[float]:
+    """The learning rate of every group in turn: its initial one times `rate`, the schedule's.
 
     A group with a value "epochs" has a schedule of its own, which falls linearly to 0 over so many from `peak` times
     its initial rate; `epoch` is how many have passed, with a fraction.
     """
+    rates = []
     for group in groups(optimizers):
         factor, last = rate, group.get("epochs")
         if last is not None:
             factor = (rate if peak is None else peak) * (max(0.0, 1 - epoch / last) if last else 0.0)
-        rate_of_group = factor * group["initial_lr"]
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate_of_group)
-        else:
-            group["lr"] = rate_of_group
+        rates.append(factor * group["initial_lr"])
+    return rates
 
 
-def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float]) -> None:
+    """Give every group in turn its learning rate; not those that are `capturable`."""
+    for group, rate in zip(groups(optimizers), rates, strict=True):
+        group["lr"] = rate
+
+
+def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
     """Have each keep beside its parameters all that its steps need, the rates too, where a CUDA graph reads them.
 
-    Raises `InputError` at one of which it is not known that it can.
+    Returns all groups' rates in turn (groups,) float32, on the device, to be written. Raises `InputError` at an
+    optimizer of which it is not known that it can.
     """
+    every = list(groups(optimizers))
+    # Each at an address of its own alignment, for which a kernel may have been compiled.
+    rates = torch.zeros(len(every), 4, device=every[0]["params"][0].device)[:, 0]
     for optimizer in optimizers:
         if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, Muon):
             raise InputError(f"--compile cuda-graph: for Adam, AdamW, SGD and Muon, not {type(optimizer).__name__}")
@@ -80,11 +86,13 @@ def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> None:
                 raise InputError("--compile cuda-graph: not for an optimizer that is differentiable")
             if isinstance(optimizer, torch.optim.SGD):  # whose other ways take the rate to the host
                 group.update(fused=True, foreach=False)
-            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
             if "capturable" in group:
                 group["capturable"] = True
         # torch would warn that the first steps, which are none of a graph's, are slower so.
         optimizer._warned_capturable_if_run_uncaptured = True
+    for place, group in zip(rates.unbind(), every, strict=True):
+        group["lr"] = place.fill_(group["lr"])
+    return rates
 
 
 def _checked(made: Any, network: nn.Module, name: str) -> list[torch.optim.Optimizer]:

@@ -6,11 +6,9 @@ which needs a forward pass of every image first; airbench96 (github.com/KellerJo
 network trained before.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fastcifar.data.plan import EpochPlan
 from fastcifar.training.ranks import Ranks
 
 
@@ -27,21 +25,14 @@ class ImageLosses:
         self.latest = torch.full((images,), torch.inf, device=device)
         self.before = self.latest.clone()
 
-    def hardest(self, plan: EpochPlan, images: int) -> EpochPlan:
-        """`plan`, of all images, for the `images` of the greatest losses alone, in its sequence."""
-        if images >= len(plan):
-            return plan
-        chosen = np.zeros(len(self.before), np.bool_)
-        chosen[self.before.argsort(descending=True, stable=True)[:images].cpu().numpy()] = True
-        return plan.where(chosen[plan.indices])
+    def hardest(self, images: int) -> Tensor:
+        """Whether each training image (n,) is among the `images` of the greatest losses."""
+        chosen = torch.zeros(len(self.before), dtype=torch.bool, device=self.before.device)
+        return chosen.index_fill_(0, self.before.argsort(descending=True, stable=True)[:images], True)
 
-    def begin_epoch(self, plan: EpochPlan) -> None:
-        """The steps to come are this rank's, of `plan`."""
-        self._indices = torch.from_numpy(plan.indices).to(self.latest.device)
-
-    def after_step(self, first: int, losses: Tensor) -> None:
-        """A step was trained on the images of the plan from `first` on, as many as there are `losses` (B,)."""
-        self.latest[self._indices[first : first + len(losses)]] = losses
+    def after_step(self, indices: Tensor, losses: Tensor) -> None:
+        """A step was taken on the training images `indices` (B,) int64, on the device, of these `losses` (B,)."""
+        self.latest.index_copy_(0, indices, losses)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it knows, live."""

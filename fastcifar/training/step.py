@@ -15,7 +15,6 @@ from fastcifar.execution import compiled
 from fastcifar.training.memory import reuse_pages
 from fastcifar.training.ranks import Ranks
 from fastcifar.training.resize import Taps, resized, taps_of
-from fastcifar.training.step_graph import CudaGraphs, Graphed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,9 +31,9 @@ class TrainingStep:
     it gives the loss and the right answers of the whole batch, and the losses of its own images.
 
     `precision` is float32, bfloat16 or float16 (with a gradient scaler); `compile` a mode of torch.compile, "off",
-    or "cuda-graph", which captures the whole step (one process, no scaler, optimizers that are `optim.capturable`).
-    `batch_sizes` are those of whole batches. `image_size`, which may change from epoch to epoch, is the side in pixels
-    that the images are resized to first.
+    or "cuda-graph": compiled to be captured whole (`step_graph`; one process, no scaler, optimizers that are
+    `optim.capturable`). `batch_sizes` are those of whole batches. `image_size`, which may change from epoch to epoch,
+    is the side in pixels that the images are resized to first.
     """
 
     def __init__(
@@ -62,27 +61,14 @@ class TrainingStep:
         else:
             reuse_pages()
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-        self.graphs: CudaGraphs | None = None
-        self._graphed: dict[tuple[Any, ...], Graphed] = {}
-        if compile == "cuda-graph":
-            self.graphs, compile = CudaGraphs(device), "default"
         self._whole_batch = self._forward
         if compile != "off":
-            self._whole_batch = compiled(self._forward, mode=compile)
+            self._whole_batch = compiled(self._forward, mode="default" if compile == "cuda-graph" else compile)
 
     def __call__(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Loss (), each image's cross-entropy (B,) float32, its label not smoothed, and how many are answered right (),
         detached; to be read before the next step, which may write over them. `batch` is the size of the whole batch, by
         default B."""
-        if self.graphs is None:
-            return self._take(images, labels, batch)
-        shape = (images.shape, images.dtype, self.image_size)
-        if shape not in self._graphed:
-            self._graphed[shape] = Graphed(self._take, self.graphs)
-        loss, losses, correct = self._graphed[shape](images, labels)
-        return loss, losses, correct
-
-    def _take(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward

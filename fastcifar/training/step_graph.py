@@ -74,25 +74,28 @@ def _nothing_collected() -> Iterator[None]:
 
 
 class Graphed:
-    """`function` of tensors of one shape each, from its third call on as a graph of `graphs`.
+    """`function`, for each shape and dtype of the tensors it is given from the third call on as a graph of `graphs`.
 
     What it reads beside them lies at the same place in each call, the rates of optimizers too.
     """
 
     def __init__(self, function: Callable[..., Outputs], graphs: CudaGraphs) -> None:
-        self._function, self._graphs, self._called = function, graphs, 0
-        self._given: tuple[Tensor, ...] | None = None
-        self._replay: Callable[[], Outputs] | None = None
+        self._function, self._graphs = function, graphs
+        self._called: dict[tuple[Any, ...], int] = {}
+        self._captured: dict[tuple[Any, ...], tuple[tuple[Tensor, ...], Callable[[], Outputs]]] = {}
 
-    def __call__(self, *given: Tensor) -> Outputs:
-        """As `function`, whose results are to be read before the next call of any graph of `graphs`."""
-        self._called += 1
-        if self._called <= FIRST:
+    def __call__(self, *given: Tensor, **fixed: Any) -> Outputs:
+        """As `function`, whose results are to be read before the next call of any graph of `graphs`. There is a graph
+        for each of the values, such as sizes, that are `fixed`."""
+        kind = (*fixed.items(), *((one.shape, one.dtype) for one in given))
+        called = self._called[kind] = self._called.get(kind, 0) + 1
+        if called <= FIRST:
             with self._graphs.beside():
-                return self._function(*given)
-        places = self._given = self._given or tuple(map(torch.empty_like, given))
+                return self._function(*given, **fixed)
+        if kind not in self._captured:
+            places = tuple(map(torch.empty_like, given))
+            self._captured[kind] = places, self._graphs.capture(lambda: self._function(*places, **fixed))
+        places, replay = self._captured[kind]
         for place, one in zip(places, given, strict=True):
             place.copy_(one)
-        if self._replay is None:
-            self._replay = self._graphs.capture(lambda: self._function(*places))
-        return self._replay()
+        return replay()

@@ -1,27 +1,25 @@
 """The training loop: a recipe, a data set and an execution in; a log line an epoch and a result out."""
 
 import contextlib
-import itertools
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fastcifar import __version__, optim
 from fastcifar.data.dataset import Dataset
-from fastcifar.data.loader import open_loader
-from fastcifar.data.plan import EpochPlan, Plans
+from fastcifar.data.plan import Plans
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.optim.schedule import one_cycle
 from fastcifar.own import OwnCode, said
 from fastcifar.recipe import Recipe, validated
-from fastcifar.training.augment import OwnAugmentation
 from fastcifar.training.average import WeightAverage
 from fastcifar.training.clock import Clock
+from fastcifar.training.epoch_steps import EpochSteps
 from fastcifar.training.evaluate import Evaluated, Evaluator, OnBytes
 from fastcifar.training.log import EpochLog, Observer, Result, diverged, epochs_to
 from fastcifar.training.memory import release_pages
@@ -29,8 +27,8 @@ from fastcifar.training.network import new_network
 from fastcifar.training.ranks import Ranks
 from fastcifar.training.selection import ImageLosses
 from fastcifar.training.state import TrainState
-from fastcifar.training.step import DTYPES, TrainingStep
-from fastcifar.training.step_graph import FIRST
+from fastcifar.training.step import TrainingStep
+from fastcifar.training.step_graph import FIRST, CudaGraphs
 
 
 class Trainer:
@@ -73,6 +71,7 @@ class Trainer:
 
         self.model, self.prepare_seconds = new_network(self.recipe, dataset, self.own.model, self.device)
         optimizers = optim.make(self.model, self.recipe, self.own.optimizer, compile=execution.compile)
+        graphs = CudaGraphs(self.device) if execution.compile == "cuda-graph" else None
         self._step = TrainingStep(
             self.model,
             optimizers,
@@ -95,37 +94,42 @@ class Trainer:
             average=self._average,
             image_losses=ImageLosses(total, self.device, self.ranks) if recipe.selection.leave_out else None,
         )
-        self._loaders = {
-            size: open_loader(
-                execution.loader,
-                dataset,
-                recipe.augmentation,
-                batch_size=self.ranks.rows(size),
-                device=self.device,
-                dtype=DTYPES[execution.precision],
-            )
-            for size in sorted(set(sizes))
-        }
-        self._augment: OwnAugmentation | None = None
-        if self.own.augmentation:
-            name = recipe.augmentation.own or ""
-            self._augment = OwnAugmentation(
-                self.own.augmentation, name, self.device, compiled=execution.compile != "off", rank=self.ranks.rank
-            )
+        self._epoch_steps = EpochSteps(
+            self._step,
+            self.state,
+            recipe=recipe,
+            dataset=dataset,
+            execution=execution,
+            own=self.own,
+            device=self.device,
+            ranks=self.ranks,
+            graphs=graphs,
+        )
         network = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
         tests = [torch.from_numpy(one).to(self.device) for one in (dataset.test_images, dataset.test_labels)]
-        self._test = Evaluator(network, *tests, execution=execution, ranks=self.ranks, graphs=self._step.graphs)
+        self._test = Evaluator(network, *tests, execution=execution, ranks=self.ranks, graphs=graphs)
         self.state.seconds = self.prepare_seconds
         self._clock: Clock | None = None
         self._plans = Plans(total, recipe.augmentation)
+        self._follow_schedule()
         self._at_start = self.state.capture()
         with self._step.within_memory():
             self.warm_up(steps=1 if execution.compile == "off" else FIRST + 1)
             for _ in range(FIRST + 1 if self.device.type == "cuda" else 0):  # cuDNN chooses its algorithms
                 self._evaluate()
-        if self._augment:
-            self.notes += self._augment.notes
+        self.notes += self._epoch_steps.notes
         self.setup_seconds = clock.seconds() - self.prepare_seconds
+
+    def _follow_schedule(self) -> None:
+        """All steps' rates, before any clock runs: the schedule's, and of each epoch's steps those of every group."""
+        self._rate_of, self._rates, done = one_cycle(self.recipe.schedule, self.steps), list[list[list[float]]](), 0
+        for epoch, steps in enumerate(self.steps):
+            about = [(self._rate_of(done + step), epoch + step / steps) for step in range(steps)]
+            peak = self.recipe.schedule.max_lr
+            self._rates.append(
+                [optim.rates_at(self.state.optimizers, rate, epoch=passed, peak=peak) for rate, passed in about]
+            )
+            done += steps
 
     @property
     def tested_network(self) -> nn.Module:
@@ -146,6 +150,7 @@ class Trainer:
         self.model.load_state_dict(network.state_dict())  # into the present tensors
         if self._average:
             self._average.reset()
+        self._follow_schedule()
         self.state.seconds, self._clock = self.prepare_seconds, None
         if self.device.type == "cpu":
             release_pages()  # lest what malloc keeps grows from run to run
@@ -155,7 +160,7 @@ class Trainer:
     def leave(self) -> None:
         """No step is taken any more, so that the other ranks may go; of one alone nothing changes."""
         if self.ranks.count > 1:
-            del self._step
+            del self._step, self._epoch_steps
 
     def restore(self, captured: dict[str, Any]) -> None:
         """Go on from a state that a trainer of an equal recipe was in (`TrainState.state_dict`), not trained here.
@@ -203,68 +208,40 @@ class Trainer:
     def train_epoch(self, observers: Sequence[Observer] = ()) -> EpochLog:
         """Train the epoch that comes next, or the rest of it, then test."""
         self._clock = Clock(self.device)
-        state, schedule = self.state, self.recipe.schedule
-        done, steps = sum(self.steps[: state.epoch]), self.steps[state.epoch]
-        epoch, batch_size = state.epoch + 1, self.recipe.batch_size_of(state.epoch)
-        rate_of = one_cycle(schedule, self.steps)
+        state, epoch, steps = self.state, self.state.epoch + 1, self.steps[self.state.epoch]
+        done, plan = sum(self.steps[: state.epoch]), self._plans.of(self.recipe.seed, state.epoch)
         self.model.train()
-        self._step.image_size = self.recipe.image_size_of(state.epoch)
-        plan = self._plan(state.epoch)
-        rows = self.ranks.rows(batch_size)
-        if state.image_losses:
-            state.image_losses.begin_epoch(self.ranks.part(plan, batch_size))
-        for images, labels, batch in self._batches(plan, state.epoch, state.step) if state.step < steps else ():
-            rate = rate_of(done + state.step)
-            optim.set_rates(state.optimizers, rate, epoch=state.epoch + state.step / steps, peak=schedule.max_lr)
-            loss, losses, correct = self._step(images, labels, batch)
-            state.losses[state.step] = loss
-            state.correct += correct
-            if state.image_losses:
-                state.image_losses.after_step(state.step * rows, losses)
+        for now in self._epoch_steps.of(plan, state.epoch, self._rates[state.epoch], first=state.step):
             state.step += 1
             if self._average:
                 self._average.after_step(done + state.step)
-            if self.device.type == "cpu" and not loss.isfinite():
+            if self.device.type == "cpu" and not now.isfinite():
                 break  # on a GPU, looking at every loss would make the host wait for each step
             for observer in observers:
                 observer.step(epoch, state.step)
         if epoch < self.recipe.epochs:  # now, while a GPU has yet to do what was asked of it
-            self._plans.draw_ahead(self.recipe.seed, epoch)
-        bad = (~state.losses[: state.step].isfinite()).nonzero()
-        if len(bad):
-            step = int(bad[0])
-            raise RunError(diverged("loss", state.losses[step].item(), epoch, step + 1, rate_of(done + step)))
+            self._epoch_steps.prepare(self._plans.drawn_ahead(self.recipe.seed, epoch), epoch)
         self.lap()
+        losses = state.losses[: state.step].tolist()
+        for step, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise RunError(diverged("loss", loss, epoch, step + 1, self._rate_of(done + step)))
         tested = self.recipe.tested_after(epoch)
         test = self._evaluate(observers) if tested else None
         eval_seconds = self._clock.seconds() if tested else 0.0
         self._clock = None
         if test and not math.isfinite(test.loss):
-            raise RunError(diverged("test loss", test.loss, epoch, steps, rate_of(done + steps - 1)))
-        rates = [state.optimizers[0].param_groups[0]["initial_lr"] * rate_of(done + step) for step in range(steps)]
+            raise RunError(diverged("test loss", test.loss, epoch, steps, self._rate_of(done + steps - 1)))
+        initial = state.optimizers[0].param_groups[0]["initial_lr"]
+        rates = [initial * self._rate_of(done + step) for step in range(steps)]
         for observer in observers:
-            observer.epoch_steps(epoch, rates, state.losses[:steps].tolist())
+            observer.epoch_steps(epoch, rates, losses)
+        images, batch_size = self.recipe.images_of(state.epoch, len(plan)), self.recipe.batch_size_of(state.epoch)
         log = state.epoch_log(
-            images=len(plan), batch_size=batch_size, rate=rates[-1], test=test, eval_seconds=eval_seconds
+            images=images, batch_size=batch_size, rate=rates[-1], test=test, eval_seconds=eval_seconds
         )
         state.end_epoch(log)
         return log
-
-    def _batches(self, plan: EpochPlan, epoch: int, first: int = 0) -> Generator[tuple[Tensor, Tensor, int]]:
-        """This rank's rows of each batch of epoch `epoch` (from 0) by its plan, from step `first` on, and its size."""
-        size = self.recipe.batch_size_of(epoch)
-        loaded = self._loaders[size].batches(self.ranks.part(plan, size)[first * self.ranks.rows(size) :])
-        if self._augment:
-            loaded = self._augment.batches(loaded, self.recipe.seed, epoch, first)
-        with contextlib.closing(loaded):
-            for step, (images, labels) in enumerate(loaded, first):
-                yield images, labels, min(size, len(plan) - step * size)
-
-    def _plan(self, epoch: int) -> EpochPlan:
-        """What is trained on in epoch `epoch`, from 0."""
-        plan, losses = self._plans.of(self.recipe.seed, epoch), self.state.image_losses
-        images = self.recipe.images_of(epoch, len(plan))
-        return losses.hardest(plan, images) if losses and self.recipe.left_out_of(epoch) else plan[:images]
 
     def _evaluate(self, observers: Sequence[Observer] = ()) -> Evaluated:
         def between() -> None:
@@ -276,45 +253,43 @@ class Trainer:
         return self._test(between)
 
     def warm_up(self, steps: int) -> None:
-        """Start the loaders and take `steps` steps on made-up data of every shape there will be, so that everything is
-        compiled and allocated.
+        """Take `steps` steps of each shape of batch and images that there will be, so that everything is compiled and
+        allocated, and the loaders have begun.
 
         It leaves no trace in the state, bit for bit.
         """
-        shapes: dict[tuple[int, int], int] = {}  # (batch size, side): the first epoch that has it
-        for epoch in range(self.recipe.epochs):
-            shapes.setdefault((self.recipe.batch_size_of(epoch), self.recipe.image_size_of(epoch)), epoch)
+        shapes: dict[tuple[int, ...], tuple[int, int]] = {}  # the first epoch and step that has each
+        for epoch, number in enumerate(self.steps):
+            images, size = self.recipe.images_of(epoch, len(self._plans)), self.recipe.batch_size_of(epoch)
+            for step in (0, number - 1):
+                shape = size, min(size, images - step * size), self.recipe.image_size_of(epoch)
+                shapes.setdefault(shape, (epoch, step))
         with self.state.untouched():
-            for (whole, side), epoch in shapes.items():
-                plan = self._plan(epoch)
-                with contextlib.closing(self._batches(plan, epoch)) as batches:
-                    dtype = next(batches)[0].dtype  # compiled for another, the step would be compiled again in training
-                self.model.train()
-                self._step.image_size = side
-                for batch in dict.fromkeys((whole, len(plan) % whole or whole)):
-                    size = self.ranks.rows(batch)
-                    images = torch.randn(size, 3, 32, 32, device=self.device)
-                    images = images.to(dtype=dtype, memory_format=torch.channels_last)
-                    labels = torch.randint(0, len(self.dataset.classes), (size,), device=self.device)
-                    for _ in range(steps):
-                        self._step(images, labels, batch)
+            self.model.train()
+            for epoch, step in shapes.values():
+                plan = self._plans.of(self.recipe.seed, epoch)
+                for _ in range(steps):
+                    with contextlib.closing(self._epoch_steps.of(plan, epoch, self._rates[epoch], first=step)) as taken:
+                        next(taken)
                     if self._average:
                         self._average.after_step(self.recipe.average.every)
 
     def losses_at(self, rates: Sequence[float], stop: Callable[[float], bool]) -> list[float]:
         """The losses of a step at each of the learning `rates`, in turn from here, up to one of which `stop` is true.
 
-        The batches are those of epoch 1, then of the next ones; with several groups of parameters the others' rates
-        go along in proportion. It leaves no trace in the state, bit for bit.
+        The batches are those of epoch 1, then of the next ones, of its size and its images' size; with several groups
+        of parameters the others' rates go along in proportion. It leaves no trace in the state, bit for bit.
         """
         losses: list[float] = []
-        every = (batch for epoch in itertools.count() for batch in self._batches(self._plan(epoch), epoch))
-        with self.state.untouched(), contextlib.closing(every) as batches:
+        of_groups = [optim.rates_at(self.state.optimizers, rate) for rate in rates]
+        with self.state.untouched():
             self.model.train()
-            self._step.image_size = self.recipe.image_size_of(0)
-            for rate, (images, labels, batch) in zip(rates, batches, strict=False):
-                optim.set_rates(self.state.optimizers, rate)
-                losses.append(self._step(images, labels, batch)[0].item())
-                if stop(losses[-1]):
-                    break
+            for epoch, first in enumerate(range(0, len(rates), self.steps[0])):
+                plan = self._plans.of(self.recipe.seed, epoch)
+                now = of_groups[first : first + self.steps[0]]
+                with contextlib.closing(self._epoch_steps.of(plan, 0, now)) as taken:
+                    for loss in taken:
+                        losses.append(loss.item())
+                        if stop(losses[-1]):
+                            return losses
         return losses

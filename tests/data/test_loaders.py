@@ -122,8 +122,7 @@ def test_fused_is_one_kernel_a_batch(small: Dataset) -> None:
 
     loader = FusedLoader(small, Augmentation(), batch_size=64, device=CPU, compiled=False)
     compiled = torch.compile(loader._execute, dynamic=False)
-    zeros = torch.zeros(64, dtype=torch.int32)
-    _, (code,) = run_and_get_code(compiled, loader._bank, zeros, zeros, zeros)
+    _, (code,) = run_and_get_code(compiled, loader._bank, torch.zeros(3, 64, dtype=torch.int32))
     assert len(re.findall(r"^cpp_fused\w* = async_compile\.cpp", code, re.MULTILINE)) == 1
     assert len(re.findall(r"^\s+(?:cpp_fused\w*)\(", code, re.MULTILINE)) == 1
 
@@ -139,6 +138,34 @@ def test_fused_compiles_nothing_in_an_epoch(small: Dataset, brightness: float) -
     assert sizes == [64, 64, 64, 64, 44]
     wanted = numpy_images(small.train_images, plan, augmentation, small.mean, small.std)
     np.testing.assert_allclose(images, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("brightness", [0.0, 0.2])
+def test_a_plan_in_place_is_the_same_batches(small: Dataset, brightness: float) -> None:
+    """By a number on the device, in any sequence; of another plan after it, or of some of its images alone."""
+    augmentation = Augmentation(brightness=brightness)
+    loader = FusedLoader(small, augmentation, batch_size=64, device=CPU)
+    chosen = torch.arange(300) % 3 > 0
+
+    def check(plan: EpochPlan) -> None:
+        number = torch.zeros(1, dtype=torch.int64)
+        for k, (images, labels) in reversed(list(enumerate(loader.batches(plan)))):
+            ours, its, indices = loader.placed(number.fill_(k), len(labels))
+            assert torch.equal(ours, images)
+            assert ours.stride() == images.stride()
+            assert torch.equal(its, labels)
+            assert indices.tolist() == plan.indices[64 * k :][: len(labels)].tolist()
+
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for epoch in range(2):
+            plan = draw_plan(300, augmentation, seed=0, epoch=epoch)
+            loader.place(plan)
+            check(plan)
+            loader.choose(chosen, 200)
+            check(plan.where(chosen.numpy()[plan.indices]))
+        short = draw_plan(300, augmentation, seed=1, epoch=0)[:100]
+        loader.place(short)
+        check(short)
 
 
 def test_without_jitter_nothing_executes_one(small: Dataset) -> None:
@@ -213,9 +240,9 @@ def test_fused_has_a_kernel_of_one_thread_beside_that_of_all(small: Dataset) -> 
 
 def arguments(loader: FusedLoader, plan: EpochPlan) -> list[torch.Tensor]:
     """Of one batch's kernel, whatever they draw."""
-    zeros = torch.zeros(3, 100, dtype=torch.int32)
-    zeros[0] = torch.from_numpy(plan.indices[:100]) * 3 * loader._side**2
-    return [loader._bank, *zeros.unbind(), torch.from_numpy(plan.jitter[:100])]
+    drawn = torch.zeros(3, 100, dtype=torch.int32)
+    drawn[0] = torch.from_numpy(plan.indices[:100]) * 3 * loader._side**2
+    return [loader._bank, drawn, torch.from_numpy(plan.jitter[:100]).T.contiguous()]
 
 
 def test_the_kernel_that_was_fastest_lately_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,10 @@ def test_jitter_is_uniform_between_its_ends_and_none_at_0() -> None:
 
 def test_a_plan_drawn_ahead_is_that_of_its_turn() -> None:
     plans = Plans(50, Augmentation())
-    plans.draw_ahead(3, 1)
+    ahead = plans.drawn_ahead(3, 1)
+    assert plans.of(3, 1) is ahead
+    assert len(plans) == 50
+    plans.drawn_ahead(3, 1)
     for seed, epoch in ((3, 0), (3, 1), (3, 1), (4, 1)):
         found, wanted = plans.of(seed, epoch), draw_plan(50, Augmentation(), seed=seed, epoch=epoch)
         assert all(

@@ -24,7 +24,7 @@ from fastcifar.data.plan import draw_plan
 from fastcifar.data.synthetic import synthetic
 from fastcifar.execution import Execution, LoaderName, has_dali, has_gpu, resolve
 from fastcifar.models.pool import MaxPool2
-from fastcifar.recipe import Augmentation, Evaluation, Muon, Recipe, Resnet, Schedule, Speednet
+from fastcifar.recipe import Augmentation, Evaluation, Muon, Recipe, Resnet, Schedule, Selection, Speednet
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.trainer import Trainer
 
@@ -170,18 +170,23 @@ def test_compiled_gives_the_same_losses(small: Dataset, gentle: Recipe, mode: st
     assert compiled == pytest.approx(losses(small, gentle, EAGER), rel=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["default", "cuda-graph"])
-def test_compiled_the_speedruns_network_gives_the_same_losses(small: Dataset, gentle: Recipe, mode: str) -> None:
-    """All that is compiled in another way than it runs: ghost batches, pooling, resizing, NorMuon."""
+@pytest.mark.parametrize(("mode", "loader"), [("default", LOADER), *(("cuda-graph", one) for one in ("fused", LOADER))])
+def test_compiled_the_speedruns_network_gives_the_same_losses(
+    small: Dataset, gentle: Recipe, mode: str, loader: LoaderName
+) -> None:
+    """All that is compiled in another way than it runs: ghost batches, pooling, resizing, NorMuon; and, where the graph
+    makes the batches, of images that it chooses."""
     recipe = replace(
         gentle,
         batch_size=100,  # of 300 images, so that no step is of a short batch, which is not compiled
         model=Speednet(widths=(16, 32, 32), norm_images=25),
         optimizer=Muon(second_momentum=0.9),
         image_sizes=(20, 32),
+        augmentation=Augmentation(brightness=0.1, contrast=0.1),
+        selection=Selection(leave_out=1 / 3, after_epoch=1),
         evaluation=Evaluation(tta="flip+shift-quarter"),
     )
-    compiled = losses(small, recipe, replace(EAGER, compile=mode))  # type: ignore[arg-type]
+    compiled = losses(small, recipe, replace(EAGER, compile=mode, loader=loader))  # type: ignore[arg-type]
     assert compiled == pytest.approx(losses(small, recipe, EAGER), rel=1e-3)
 
 

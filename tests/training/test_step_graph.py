@@ -13,13 +13,17 @@ from torch import Tensor, nn
 from fastcifar import optim
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, RunError
-from fastcifar.execution import Execution
+from fastcifar.execution import Execution, LoaderName, has_dali
 from fastcifar.optim.muon import Muon as MuonOptimizer
-from fastcifar.recipe import Adam, Muon, Recipe, Schedule, Sgd, Speednet
+from fastcifar.own import AugmentationFunction, OwnCode
+from fastcifar.recipe import Adam, Augmentation, Muon, Recipe, Schedule, Selection, Sgd, Speednet
 from fastcifar.training import step as step_module
+from fastcifar.training import trainer as trainer_module
+from fastcifar.training.log import Observer
 from fastcifar.training.step_graph import FIRST, CudaGraphs, Graphed, Outputs
 from fastcifar.training.trainer import Trainer
 
+needs_dali = pytest.mark.skipif(not has_dali(), reason="no NVIDIA DALI here")
 CPU = Execution(device="cpu", loader="fused", precision="float32", compile="off")
 GRAPH = replace(CPU, compile="cuda-graph")
 
@@ -60,7 +64,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Called]:
         made.append(Called(device))
         return made[-1]
 
-    monkeypatch.setattr(step_module, "CudaGraphs", new)
+    monkeypatch.setattr(trainer_module, "CudaGraphs", new)
     monkeypatch.setattr(step_module, "compiled", lambda function, **_: function)
     return made
 
@@ -68,6 +72,11 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Called]:
 RECIPES = {
     "adam": {"optimizer": Adam()},
     "sgd": {"optimizer": Sgd()},
+    "selection": {
+        "selection": Selection(leave_out=1 / 3, after_epoch=1),
+        "augmentation": Augmentation(brightness=0.1, contrast=0.1),
+        "batch_sizes": (128, 100, 50),
+    },
     "muon": {
         "optimizer": Muon(second_momentum=0.9),
         "model": Speednet(widths=(4, 8, 8), norm_images=30, whiten_bias_epochs=1.0),
@@ -81,6 +90,10 @@ def recipe(request: pytest.FixtureRequest, quick: Recipe) -> Recipe:
     # Rates so low that it does not tell that a tensor's are rounded to float32.
     gentle = Schedule(min_lr=0, max_lr=1e-4, peak_epoch=1)
     return replace(quick, schedule=gentle, **RECIPES[request.param]).with_epochs(3)
+
+
+def darker(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images - 0.3 * torch.rand(len(images), 1, 1, 1, generator=generator)
 
 
 def places(trainer: Trainer) -> dict[str, int]:
@@ -99,9 +112,8 @@ def places(trainer: Trainer) -> dict[str, int]:
 def test_it_trains_as_without(small: Dataset, recipe: Recipe, graphs: list[Called]) -> None:
     plain, graphed = Trainer(recipe, small, CPU), Trainer(recipe, small, GRAPH)
     (made,) = graphs
-    sizes = {recipe.image_size_of(epoch) for epoch in range(3)}
-    shapes = 2 * len(sizes)  # with the short last batch
-    assert len(small.train_images) % recipe.batch_size
+    # With short last batches, of 300 - 2 * 128 images. Of 100 and 50 there are none, nor where images are left out.
+    shapes = 4 if recipe.batch_sizes else 2 * len({recipe.image_size_of(epoch) for epoch in range(3)})
     assert (made.captured, made.replayed, made.besides) == (shapes, shapes, 2 * shapes)
     before = places(graphed)
     one, other = plain.run(), graphed.run()
@@ -114,6 +126,42 @@ def test_it_trains_as_without(small: Dataset, recipe: Recipe, graphs: list[Calle
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(graphed.model.state_dict()[name], value, rtol=1e-2, atol=1e-3)
     assert places(graphed) == before
+
+
+@pytest.mark.parametrize(
+    ("loader", "own"), [("fused", None), ("fused", darker), pytest.param("dali", None, marks=needs_dali)]
+)
+def test_it_goes_on_in_the_middle_of_an_epoch(
+    small: Dataset, quick: Recipe, graphs: list[Called], loader: LoaderName, own: AugmentationFunction | None
+) -> None:
+    """And with batches that are made outside of the graphs: of another loader, or by somebody's own code."""
+    execution, code = replace(GRAPH, loader=loader), OwnCode(augmentation=own)
+    recipe = replace(
+        quick,
+        batch_size=50,
+        augmentation=Augmentation(brightness=0.1, own="own.py:darker" if own else None),
+        selection=Selection(leave_out=1 / 3),
+        schedule=Schedule(min_lr=0, max_lr=1e-4, peak_epoch=1),
+    )
+    whole, halves = (Trainer(recipe, small, execution, code) for _ in range(2))
+    kept = []
+
+    class Keep(Observer):
+        def step(self, epoch: int, step: int) -> None:
+            if (epoch, step) in ((1, 2), (2, 3)):
+                kept.append(whole.state.capture())
+
+    whole.run([Keep()])
+    plain = Trainer(recipe, small, replace(execution, compile="off"), code)
+    plain.run()
+    for ours, its in zip(whole.state.log, plain.state.log, strict=True):
+        assert ours.train_loss == pytest.approx(its.train_loss, rel=1e-4)
+    for state in kept:
+        halves.restore(state)
+        halves.run()
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(halves.model.state_dict()[name], value), name
+        assert [one.train_loss for one in halves.state.log] == [one.train_loss for one in whole.state.log]
 
 
 def test_what_a_graph_reads_stays_where_it_is(small: Dataset, recipe: Recipe, graphs: list[Called]) -> None:
@@ -161,9 +209,12 @@ def test_rates_are_written_where_a_graph_reads_them() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
     optimizers = optim.make(network, Recipe(optimizer=Muon()), compile="cuda-graph")
     groups = list(optim.groups(optimizers))
-    held = [group["lr"] for group in groups]
     initial = [group["initial_lr"] for group in groups]
-    optim.set_rates(optimizers, 0.5)
+    rates = optim.capturable(optimizers)
+    assert rates.tolist() == pytest.approx(initial)
+    held = [group["lr"] for group in groups]
+    assert all(one.data_ptr() % 16 == 0 for one in held)
+    rates.copy_(torch.tensor(optim.rates_at(optimizers, 0.5)))
     adam = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
     optim.capturable([adam])
     assert adam.param_groups[0]["capturable"]  # else torch refuses to capture it
