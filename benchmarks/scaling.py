@@ -28,7 +28,7 @@ from fastcifar.bench.environment import cores, environment
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, processes, resolve
 from fastcifar.files import require_folder_of, write_whole
-from fastcifar.optim import make
+from fastcifar.optim import capturable, make
 from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe, validated
 from fastcifar.recipe.files import load_recipe
 from fastcifar.report.console import Console
@@ -36,6 +36,7 @@ from fastcifar.report.tables import table
 from fastcifar.training.clock import Clock
 from fastcifar.training.ranks import Ranks, joined
 from fastcifar.training.step import DTYPES, TrainingStep
+from fastcifar.training.step_graph import CudaGraphs, Graphed
 
 CLASSES = 10
 
@@ -78,7 +79,7 @@ def measured(recipe: Recipe, execution: Execution, ranks: Ranks, blocks: int, se
     images = torch.randn(rows, 3, 32, 32, device=device).to(dtype=dtype, memory_format=torch.channels_last)
     labels = torch.randint(0, CLASSES, (rows,), device=device)
 
-    def step_of(together: Ranks) -> TrainingStep:
+    def step_of(together: Ranks) -> TrainingStep | Graphed:
         network = models.build(recipe.model, CLASSES).to(device).to(memory_format=torch.channels_last)
         optimizers = make(network, recipe, None, compile=execution.compile)
         step = TrainingStep(
@@ -92,7 +93,10 @@ def measured(recipe: Recipe, execution: Execution, ranks: Ranks, blocks: int, se
             ranks=together,
         )
         step.image_size = side
-        return step
+        if execution.compile != "cuda-graph":
+            return step
+        capturable(optimizers)
+        return Graphed(step, CudaGraphs(device))
 
     joint, single = step_of(ranks), step_of(Ranks())
     parameters = sum(one.numel() for one in models.build(recipe.model, CLASSES).parameters() if one.requires_grad)
@@ -103,7 +107,7 @@ def measured(recipe: Recipe, execution: Execution, ranks: Ranks, blocks: int, se
             dist.all_reduce(gradients)
 
     kinds = {
-        "step": lambda: joint(images, labels, batch),
+        "step": lambda: joint(images, labels, batch=batch),
         "alone": lambda: single(images, labels),
         "exchange": exchange,
     }

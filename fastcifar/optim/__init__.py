@@ -82,8 +82,9 @@ def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
         if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, Muon):
             raise InputError(f"--compile cuda-graph: for Adam, AdamW, SGD and Muon, not {type(optimizer).__name__}")
         for group in optimizer.param_groups:
-            if group.get("differentiable"):
-                raise InputError("--compile cuda-graph: not for an optimizer that is differentiable")
+            for what in ("differentiable", "dampening"):  # of a dampened momentum the first step is another
+                if group.get(what):
+                    raise InputError(f"--compile cuda-graph: not for an optimizer with {what}")
             if isinstance(optimizer, torch.optim.SGD):  # whose other ways take the rate to the host
                 group.update(fused=True, foreach=False)
             if "capturable" in group:

@@ -1,7 +1,7 @@
 """The steps of an epoch: from its plan and the rates to each step's loss in the state."""
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -26,7 +26,8 @@ class EpochSteps:
 
     With `graphs` each is one CUDA graph, which begins with the rates of the step and ends with its loss among those of
     the epoch. Where the loader is `fused`, and no augmentation is somebody's own, the batch is made in it too: the host
-    asks for the next step and does nothing else. `notes` are lines for a person.
+    asks for the next step and does nothing else. `notes` are lines for a person. `recipe` may become another, of other
+    seed and schedule.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class EpochSteps:
         ranks: Ranks,
         graphs: CudaGraphs | None,
     ) -> None:
-        self._step, self._state, self._ranks, self._recipe = step, state, ranks, recipe
+        self.recipe = recipe
+        self._step, self._state, self._ranks = step, state, ranks
         self._loaders = {
             size: open_loader(
                 execution.loader,
@@ -69,9 +71,9 @@ class EpochSteps:
         self._in_place: tuple[FusedLoader, EpochPlan] | None = None
         self._number = torch.zeros(1, dtype=torch.int64, device=device)  # of the step, in its epoch
         self._rates: Tensor | None = None
-        self._take: Callable[..., Outputs] = self._taken
+        self._graphed: Graphed | None = None
         if graphs:
-            self._take = Graphed(self._taken, graphs)
+            self._graphed = Graphed(self._taken, graphs)
             self._rates = optim.capturable(state.optimizers)
             self._rates_of_steps = torch.zeros(len(state.losses), len(self._rates), device=device)
 
@@ -82,7 +84,7 @@ class EpochSteps:
 
     def prepare(self, plan: EpochPlan, epoch: int) -> None:
         """Tell the device ahead what it has to know of `plan`, of epoch `epoch` (from 0), while it is busy."""
-        loader = self._placing.get(self._recipe.batch_size_of(epoch))
+        loader = self._placing.get(self.recipe.batch_size_of(epoch))
         if loader and not (self._in_place and self._in_place[0] is loader and self._in_place[1] is plan):
             loader.place(plan)
             self._in_place = loader, plan
@@ -95,9 +97,10 @@ class EpochSteps:
         """
         if first >= len(rates):
             return
-        size, total = self._recipe.batch_size_of(epoch), self._recipe.images_of(epoch, len(plan))
-        side, losses = self._recipe.image_size_of(epoch), self._state.image_losses
-        chosen = losses.hardest(total) if losses and self._recipe.left_out_of(epoch) else None
+        size, total = self.recipe.batch_size_of(epoch), self.recipe.images_of(epoch, len(plan))
+        side, losses = self.recipe.image_size_of(epoch), self._state.image_losses
+        chosen = losses.hardest(total) if losses and self.recipe.left_out_of(epoch) else None
+        take = self._graphed or self._taken
         self._number.fill_(first)
         if self._rates is not None:
             self._rates_of_steps[: len(rates)].copy_(torch.tensor(rates, dtype=torch.float32), non_blocking=True)
@@ -108,20 +111,20 @@ class EpochSteps:
                 loader.choose(chosen, total)
                 self._in_place = None
             for _, batch in zip(rates[first:], batches, strict=False):
-                yield self._take(batch=batch, size=size, side=side)[0]
+                yield take(batch=batch, size=size, side=side)[0]
             return
         plan = plan[:total] if chosen is None else plan.where(chosen.cpu().numpy()[plan.indices])
         rows = self._ranks.rows(size)
         mine = self._ranks.part(plan, size)[first * rows :]
         loaded = self._loaders[size].batches(mine)
         if self._augment:
-            loaded = self._augment.batches(loaded, self._recipe.seed, epoch, first)
+            loaded = self._augment.batches(loaded, self.recipe.seed, epoch, first)
         indices = torch.from_numpy(mine.indices).to(self._number.device).split(rows)
         with contextlib.closing(loaded):
             for now, batch, which, (images, labels) in zip(rates[first:], batches, indices, loaded, strict=False):
                 if self._rates is None:
                     optim.set_rates(self._state.optimizers, now)
-                yield self._take(images, labels, which, batch=batch, size=size, side=side)[0]
+                yield take(images, labels, which, batch=batch, size=size, side=side)[0]
 
     def _taken(self, *given: Tensor, batch: int, size: int, side: int) -> Outputs:
         """A step at image size `side` on images, labels and which training images they are: this rank's, `given`, of a

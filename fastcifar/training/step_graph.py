@@ -82,20 +82,22 @@ class Graphed:
     def __init__(self, function: Callable[..., Outputs], graphs: CudaGraphs) -> None:
         self._function, self._graphs = function, graphs
         self._called: dict[tuple[Any, ...], int] = {}
-        self._captured: dict[tuple[Any, ...], tuple[tuple[Tensor, ...], Callable[[], Outputs]]] = {}
+        self._places: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
+        self._captured: dict[tuple[Any, ...], Callable[[], Outputs]] = {}
 
     def __call__(self, *given: Tensor, **fixed: Any) -> Outputs:
         """As `function`, whose results are to be read before the next call of any graph of `graphs`. There is a graph
         for each of the values, such as sizes, that are `fixed`."""
         kind = (*fixed.items(), *((one.shape, one.dtype) for one in given))
         called = self._called[kind] = self._called.get(kind, 0) + 1
-        if called <= FIRST:
-            with self._graphs.beside():
-                return self._function(*given, **fixed)
-        if kind not in self._captured:
-            places = tuple(map(torch.empty_like, given))
-            self._captured[kind] = places, self._graphs.capture(lambda: self._function(*places, **fixed))
-        places, replay = self._captured[kind]
+        if called == 1:
+            self._places[kind] = tuple(map(torch.empty_like, given))
+        places = self._places[kind]
         for place, one in zip(places, given, strict=True):
             place.copy_(one)
-        return replay()
+        if called <= FIRST:  # of the places too, whose strides may be others: what is compiled is so before the capture
+            with self._graphs.beside():
+                return self._function(*places, **fixed)
+        if kind not in self._captured:
+            self._captured[kind] = self._graphs.capture(lambda: self._function(*places, **fixed))
+        return self._captured[kind]()

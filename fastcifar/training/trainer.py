@@ -117,6 +117,8 @@ class Trainer:
             self.warm_up(steps=1 if execution.compile == "off" else FIRST + 1)
             for _ in range(FIRST + 1 if self.device.type == "cuda" else 0):  # cuDNN chooses its algorithms
                 self._evaluate()
+        # Page-locked memory for what is drawn, which the last capture has given back; not yet for the first epoch.
+        self._epoch_steps.prepare(self._plans.of(self.recipe.seed, 0), 0)
         self.notes += self._epoch_steps.notes
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
@@ -144,7 +146,7 @@ class Trainer:
         """
         clock = Clock(self.device)
         recipe = replace(recipe, dataset=self.recipe.dataset, dataset_sha256=self.recipe.dataset_sha256)
-        self.recipe = validated(asdict(recipe))
+        self.recipe = self._epoch_steps.recipe = validated(asdict(recipe))
         self.state.restore(self._at_start)
         network, self.prepare_seconds = new_network(self.recipe, self.dataset, self.own.model, self.device)
         self.model.load_state_dict(network.state_dict())  # into the present tensors

@@ -21,8 +21,8 @@ from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of, write_whole
 from fastcifar.recipe.files import to_toml
 from fastcifar.runs import api
+from fastcifar.training.epoch_steps import EpochSteps
 from fastcifar.training.log import Observer
-from fastcifar.training.trainer import Trainer
 
 FLAGS = ["--device", "cpu", "--loader", "dali", "--precision", "float32", "--compile", "off", "--no-report"]
 
@@ -147,21 +147,20 @@ def test_a_dali_pipeline_that_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], restored_rng: object
 ) -> None:
     """In the second epoch, at a crop outside the image: one line, and afterwards the run goes on."""
-    plan = Trainer._plan
+    steps = EpochSteps.of
 
-    def wrong(trainer: Trainer, epoch: int) -> EpochPlan:
-        drawn = plan(trainer, epoch)
-        if trainer.state.epoch == 1:
-            drawn.crop[200:] = 99
-        return drawn
+    def wrong(self: EpochSteps, plan: EpochPlan, epoch: int, rates: list[list[float]], first: int = 0) -> object:
+        if self._state.epoch == 1:
+            plan.crop[200:] = 99
+        return steps(self, plan, epoch, rates, first=first)
 
-    monkeypatch.setattr(Trainer, "_plan", wrong)
+    monkeypatch.setattr(EpochSteps, "of", wrong)
     assert main(["train", "--recipe", recipe_file(tmp_path), *FLAGS, "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("fastcifar: DALI failed: ")
     assert "out of range" in error
-    monkeypatch.setattr(Trainer, "_plan", plan)
+    monkeypatch.setattr(EpochSteps, "of", steps)
     assert_as_undisturbed(fastcifar.resume(tmp_path / "run"))
 
 

@@ -114,7 +114,10 @@ def test_an_augmentation_of_ones_own_is_keyed_by_seed_epoch_and_batch(small: Dat
     assert first.train_loss != plain.train_loss
     assert other.train_epoch().train_loss == first.train_loss
     other.restart(replace(other.recipe, seed=1))
-    assert other.train_epoch().train_loss != first.train_loss
+    restarted = other.train_epoch().train_loss
+    assert restarted != first.train_loss
+    new = Trainer(replace(augmented(quick), seed=1), small, CPU, own(augmentation=kept))
+    assert restarted == new.train_epoch().train_loss
 
 
 @pytest.mark.parametrize(

@@ -190,19 +190,34 @@ def test_what_a_graph_reads_stays_where_it_is(small: Dataset, recipe: Recipe, gr
 
 
 def test_a_graph_has_the_batch_that_is_given() -> None:
+    """At the same strides each time, for what is compiled is compiled for them: also of a part of a larger image."""
     seen: list[float] = []
+    strides = set[tuple[int, ...]]()
 
     def step(images: Tensor, labels: Tensor) -> Outputs:
         seen.append(images.sum().item())
+        strides.add(images.stride())
         return images.sum() + labels.sum(), labels, labels.sum()
 
     graph = Graphed(step, Called(torch.device("cpu")))
-    images = torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    images = torch.ones(2, 3, 6, 6).to(memory_format=torch.channels_last)[:, :, 1:5, 1:5]
     for number in range(5):
         total, labels, _ = graph(number * images, torch.full((2,), number))
         assert total == 98 * number
         assert labels.tolist() == [number] * 2
+        images = images.contiguous(memory_format=torch.channels_last) if number % 2 else images
     assert seen == [0, 96, 192, 288, 384]
+    assert strides == {(48, 1, 12, 3)}
+
+
+def test_there_is_a_graph_for_each_size_and_kind_of_what_is_given() -> None:
+    graphs = Called(torch.device("cpu"))
+    graph = Graphed(lambda *given, times: (times * given[0].sum(),), graphs)
+    kinds = [(torch.ones(2), 1), (torch.ones(2), 3), (torch.ones(5), 1), (torch.ones(2, dtype=torch.int64), 1)]
+    for _ in range(4):
+        for one, times in kinds:
+            assert graph(one, times=times)[0] == times * len(one)
+    assert (graphs.captured, graphs.replayed) == (4, 8)
 
 
 def test_rates_are_written_where_a_graph_reads_them() -> None:
@@ -255,8 +270,9 @@ def test_an_optimizer_that_may_not_be_captured_is_refused() -> None:
     network = nn.Linear(2, 2)
     with pytest.raises(InputError, match=r"--compile cuda-graph: for Adam, AdamW, SGD and Muon, not LBFGS"):
         optim.capturable([torch.optim.LBFGS(network.parameters())])
-    with pytest.raises(InputError, match="differentiable"):
-        optim.capturable([torch.optim.SGD(network.parameters(), differentiable=True)])
+    for options in ({"differentiable": True}, {"momentum": 0.9, "dampening": 0.1}):
+        with pytest.raises(InputError, match=f"not for an optimizer with {[*options][-1]}"):
+            optim.capturable([torch.optim.SGD(network.parameters(), **options)])
 
 
 class Failing(contextlib.AbstractContextManager[None]):
