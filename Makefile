@@ -18,7 +18,7 @@ train: install
 	$(BIN)/fastcifar train $(ARGS)
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # All that only a GPU can show, its tests among it; ARGS=--dry-run goes through it on the CPU.
 gpu: $(VENV)/.installed-dev

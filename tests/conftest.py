@@ -1,7 +1,6 @@
 """Real CIFAR-10 where it is present, made-up images of its shape elsewhere."""
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,27 +9,6 @@ from fastcifar.data.cifar import load_cifar10, locate_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.synthetic import synthetic
 from fastcifar.recipe import Recipe, Resnet, Schedule
-
-# From the longest, 210 s, to 40 s: each is one process's (`--dist loadfile`), and begun last it would be waited for.
-LONGEST = (
-    "records/test_parallel.py",
-    "benchmarks/test_kills.py",
-    "benchmarks/test_gpu.py",
-    "several/test_several.py",
-    "benchmarks/test_searching.py",
-    "commands/test_resume.py",
-    "commands/test_commands.py",
-    "bench/test_bench.py",
-    "training/test_lr_finder.py",
-    "test_wheel.py",
-    "fuzz/test_fuzz.py",
-    "runs/test_faults.py",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
