@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fastcifar import optim
 from fastcifar.data.dataset import Dataset
+from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, LoaderName, has_dali
 from fastcifar.optim.muon import Muon as MuonOptimizer
@@ -162,6 +163,19 @@ def test_it_goes_on_in_the_middle_of_an_epoch(
         for name, value in whole.model.state_dict().items():
             assert torch.equal(halves.model.state_dict()[name], value), name
         assert [one.train_loss for one in halves.state.log] == [one.train_loss for one in whole.state.log]
+
+
+def test_a_plan_that_was_chosen_from_is_whole_when_it_comes_again(
+    small: Dataset, quick: Recipe, graphs: list[Called]
+) -> None:
+    trainer = Trainer(replace(quick, batch_size=100, selection=Selection(leave_out=1 / 3)), small, GRAPH)
+    losses, plan = trainer.state.image_losses, draw_plan(300, quick.augmentation, seed=0, epoch=1)
+    assert losses
+    for descending in (False, True):
+        losses.before.copy_(torch.arange(300.0).sort(descending=descending).values)
+        losses.latest.fill_(-1)
+        assert len(list(trainer._epoch_steps.of(plan, 1, trainer._rates[1]))) == 2
+        assert torch.equal(losses.latest >= 0, losses.hardest(200))
 
 
 def test_what_a_graph_reads_stays_where_it_is(small: Dataset, recipe: Recipe, graphs: list[Called]) -> None:
