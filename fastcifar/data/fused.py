@@ -46,7 +46,6 @@ class FusedLoader:
         self._side = bank.shape[1]
         self._bank = torch.from_numpy(np.concatenate((bank, bank[:, :, ::-1]))).flatten().to(device)
         self._labels = torch.from_numpy(dataset.train_labels).to(device)
-        self._placed = 0
         self._places: list[Tensor] = []
         # Offsets into the bank are int32 where they fit: half the index arithmetic of int64.
         self._offsets = torch.int32 if len(self._bank) < 2**31 else torch.int64
@@ -92,15 +91,13 @@ class FusedLoader:
             if self._device.type == "cuda":
                 one = one.pin_memory()
             place[..., : len(plan)].copy_(one, non_blocking=True)
-        self._placed = len(plan)
 
     def choose(self, chosen: Tensor, images: int) -> None:
         """Of what is in place go on with the training images that are `chosen` alone, a bool for each on the device,
         which are so many of those in place."""
-        rows = (~chosen[self._places[0][: self._placed]]).sort(stable=True).indices[:images]
+        rows = (~chosen[self._places[0]]).sort(stable=True).indices[:images]
         for place in self._places:
             place[..., :images].copy_(place.index_select(-1, rows))
-        self._placed = images
 
     def placed(self, number: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and which training images (B,) int64 they are of batch `number` (1,) int64, on the device, of

@@ -178,6 +178,18 @@ def test_a_plan_that_was_chosen_from_is_whole_when_it_comes_again(
         assert torch.equal(losses.latest >= 0, losses.hardest(200))
 
 
+def test_a_plan_is_where_the_batches_of_its_epoch_are_made(small: Dataset, quick: Recipe, graphs: list[Called]) -> None:
+    """Each size of batch has a loader of its own."""
+    recipe = replace(quick, batch_sizes=(100, 50), selection=Selection(leave_out=0.1, after_epoch=2))
+    trainer, plan = Trainer(recipe, small, GRAPH), draw_plan(300, quick.augmentation, seed=5, epoch=0)
+    losses = trainer.state.image_losses
+    assert losses
+    trainer._epoch_steps.prepare(plan, 0)
+    losses.latest.fill_(-1)
+    next(trainer._epoch_steps.of(plan, 1, trainer._rates[1]))
+    assert sorted(plan.indices[:50]) == (losses.latest >= 0).nonzero().flatten().tolist()
+
+
 def test_what_a_graph_reads_stays_where_it_is(small: Dataset, recipe: Recipe, graphs: list[Called]) -> None:
     """Through a restart, another's state, and a warm-up; and what is kept is as without graphs."""
     trainer = Trainer(recipe, small, GRAPH)
