@@ -337,3 +337,20 @@ def test_a_step_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch, text: s
     assert text.splitlines()[0] in str(caught.value)
     assert "\n" not in str(caught.value)
     assert gc.isenabled()
+
+
+def test_every_graph_is_there_and_the_next_plan_before_an_epoch_begins(
+    small: Dataset, quick: Recipe, graphs: list[Called]
+) -> None:
+    """The last 100 of 300 images are a batch of 200's loader, whose graph is not that of 100's."""
+    trainer = Trainer(replace(quick, batch_sizes=(100, 200)), small, GRAPH)
+    (made,) = graphs
+    assert made.captured == 3
+    trainer.train_epoch()
+    assert made.captured == 3
+    in_place = trainer._epoch_steps._in_place
+    assert in_place
+    wanted = draw_plan(300, quick.augmentation, seed=quick.seed, epoch=1)
+    assert (in_place[1].indices == wanted.indices).all()
+    trainer.train_epoch()
+    assert made.captured == 3
