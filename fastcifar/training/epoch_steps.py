@@ -26,8 +26,7 @@ class EpochSteps:
 
     With `graphs` each is one CUDA graph, which begins with the rates of the step and ends with its loss among those of
     the epoch. Where the loader is `fused`, and no augmentation is somebody's own, the batch is made in it too: the host
-    asks for the next step and does nothing else. `notes` are lines for a person. `recipe` may become another, of other
-    seed and schedule.
+    asks for the next step and does nothing else. `notes` are lines for a person.
     """
 
     def __init__(
@@ -43,8 +42,7 @@ class EpochSteps:
         ranks: Ranks,
         graphs: CudaGraphs | None,
     ) -> None:
-        self.recipe = recipe
-        self._step, self._state, self._ranks = step, state, ranks
+        self._step, self._state, self._ranks, self._recipe = step, state, ranks, recipe
         self._loaders = {
             size: open_loader(
                 execution.loader,
@@ -84,22 +82,25 @@ class EpochSteps:
 
     def prepare(self, plan: EpochPlan, epoch: int) -> None:
         """Tell the device ahead what it has to know of `plan`, of epoch `epoch` (from 0), while it is busy."""
-        loader = self._placing.get(self.recipe.batch_size_of(epoch))
+        loader = self._placing.get(self._recipe.batch_size_of(epoch))
         if loader and not (self._in_place and self._in_place[0] is loader and self._in_place[1] is plan):
             loader.place(plan)
             self._in_place = loader, plan
 
-    def of(self, plan: EpochPlan, epoch: int, rates: Sequence[Sequence[float]], *, first: int = 0) -> Generator[Tensor]:
+    def of(
+        self, plan: EpochPlan, seed: int, epoch: int, rates: Sequence[Sequence[float]], *, first: int = 0
+    ) -> Generator[Tensor]:
         """Take the steps of epoch `epoch` (from 0) from step `first` on: of the images of `plan`, which is of all, on
-        those that the recipe says, with the rates of each of the epoch's steps, for every group of parameters.
+        those that the recipe says, with the rates of each of the epoch's steps, for every group of parameters. An
+        augmentation of somebody's own draws by `seed`, which may be another than the recipe's.
 
         Gives the loss () of each when it is taken, to be read before the next one. Fewer `rates` are fewer steps.
         """
         if first >= len(rates):
             return
-        size, total = self.recipe.batch_size_of(epoch), self.recipe.images_of(epoch, len(plan))
-        side, losses = self.recipe.image_size_of(epoch), self._state.image_losses
-        chosen = losses.hardest(total) if losses and self.recipe.left_out_of(epoch) else None
+        size, total = self._recipe.batch_size_of(epoch), self._recipe.images_of(epoch, len(plan))
+        side, losses = self._recipe.image_size_of(epoch), self._state.image_losses
+        chosen = losses.hardest(total) if losses and self._recipe.left_out_of(epoch) else None
         take = self._graphed or self._taken
         self._number.fill_(first)
         if self._rates is not None:
@@ -118,7 +119,7 @@ class EpochSteps:
         mine = self._ranks.part(plan, size)[first * rows :]
         loaded = self._loaders[size].batches(mine)
         if self._augment:
-            loaded = self._augment.batches(loaded, self.recipe.seed, epoch, first)
+            loaded = self._augment.batches(loaded, seed, epoch, first)
         indices = torch.from_numpy(mine.indices).to(self._number.device).split(rows)
         with contextlib.closing(loaded):
             for now, batch, which, (images, labels) in zip(rates[first:], batches, indices, loaded, strict=False):

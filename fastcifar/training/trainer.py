@@ -146,7 +146,7 @@ class Trainer:
         """
         clock = Clock(self.device)
         recipe = replace(recipe, dataset=self.recipe.dataset, dataset_sha256=self.recipe.dataset_sha256)
-        self.recipe = self._epoch_steps.recipe = validated(asdict(recipe))
+        self.recipe = validated(asdict(recipe))
         self.state.restore(self._at_start)
         network, self.prepare_seconds = new_network(self.recipe, self.dataset, self.own.model, self.device)
         self.model.load_state_dict(network.state_dict())  # into the present tensors
@@ -211,9 +211,10 @@ class Trainer:
         """Train the epoch that comes next, or the rest of it, then test."""
         self._clock = Clock(self.device)
         state, epoch, steps = self.state, self.state.epoch + 1, self.steps[self.state.epoch]
-        done, plan = sum(self.steps[: state.epoch]), self._plans.of(self.recipe.seed, state.epoch)
+        done, seed, of_groups = sum(self.steps[: state.epoch]), self.recipe.seed, self._rates[state.epoch]
+        plan = self._plans.of(seed, state.epoch)
         self.model.train()
-        for now in self._epoch_steps.of(plan, state.epoch, self._rates[state.epoch], first=state.step):
+        for now in self._epoch_steps.of(plan, seed, state.epoch, of_groups, first=state.step):
             state.step += 1
             if self._average:
                 self._average.after_step(done + state.step)
@@ -222,7 +223,7 @@ class Trainer:
             for observer in observers:
                 observer.step(epoch, state.step)
         if epoch < self.recipe.epochs:  # now, while a GPU has yet to do what was asked of it
-            self._epoch_steps.prepare(self._plans.drawn_ahead(self.recipe.seed, epoch), epoch)
+            self._epoch_steps.prepare(self._plans.drawn_ahead(seed, epoch), epoch)
         self.lap()
         losses = state.losses[: state.step].tolist()
         for step, loss in enumerate(losses):
@@ -266,12 +267,13 @@ class Trainer:
             for step in (0, number - 1):
                 shape = size, min(size, images - step * size), self.recipe.image_size_of(epoch)
                 shapes.setdefault(shape, (epoch, step))
+        seed = self.recipe.seed
         with self.state.untouched():
             self.model.train()
             for epoch, step in shapes.values():
-                plan = self._plans.of(self.recipe.seed, epoch)
+                plan, rates = self._plans.of(seed, epoch), self._rates[epoch]
                 for _ in range(steps):
-                    with contextlib.closing(self._epoch_steps.of(plan, epoch, self._rates[epoch], first=step)) as taken:
+                    with contextlib.closing(self._epoch_steps.of(plan, seed, epoch, rates, first=step)) as taken:
                         next(taken)
                     if self._average:
                         self._average.after_step(self.recipe.average.every)
@@ -283,13 +285,13 @@ class Trainer:
         of parameters the others' rates go along in proportion. It leaves no trace in the state, bit for bit.
         """
         losses: list[float] = []
-        of_groups = [optim.rates_at(self.state.optimizers, rate) for rate in rates]
+        of_groups, seed = [optim.rates_at(self.state.optimizers, rate) for rate in rates], self.recipe.seed
         with self.state.untouched():
             self.model.train()
             for epoch, first in enumerate(range(0, len(rates), self.steps[0])):
-                plan = self._plans.of(self.recipe.seed, epoch)
+                plan = self._plans.of(seed, epoch)
                 now = of_groups[first : first + self.steps[0]]
-                with contextlib.closing(self._epoch_steps.of(plan, 0, now)) as taken:
+                with contextlib.closing(self._epoch_steps.of(plan, seed, 0, now)) as taken:
                     for loss in taken:
                         losses.append(loss.item())
                         if stop(losses[-1]):

@@ -149,10 +149,10 @@ def test_a_dali_pipeline_that_raises(
     """In the second epoch, at a crop outside the image: one line, and afterwards the run goes on."""
     steps = EpochSteps.of
 
-    def wrong(self: EpochSteps, plan: EpochPlan, epoch: int, rates: list[list[float]], first: int = 0) -> object:
+    def wrong(self: EpochSteps, plan: EpochPlan, *about: Any, first: int = 0) -> object:
         if self._state.epoch == 1:
             plan.crop[200:] = 99
-        return steps(self, plan, epoch, rates, first=first)
+        return steps(self, plan, *about, first=first)
 
     monkeypatch.setattr(EpochSteps, "of", wrong)
     assert main(["train", "--recipe", recipe_file(tmp_path), *FLAGS, "--out", str(tmp_path / "run")]) == 1

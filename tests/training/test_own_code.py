@@ -113,8 +113,11 @@ def test_an_augmentation_of_ones_own_is_keyed_by_seed_epoch_and_batch(small: Dat
     assert len({tuple(drawn.tolist()) for drawn in seen}) == 3
     assert first.train_loss != plain.train_loss
     assert other.train_epoch().train_loss == first.train_loss
+    drawn = {tuple(one.tolist()) for one in seen}
     other.restart(replace(other.recipe, seed=1))
+    seen.clear()
     restarted = other.train_epoch().train_loss
+    assert len({tuple(one.tolist()) for one in seen} - drawn) == 3
     assert restarted != first.train_loss
     new = Trainer(replace(augmented(quick), seed=1), small, CPU, own(augmentation=kept))
     assert restarted == new.train_epoch().train_loss

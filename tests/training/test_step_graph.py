@@ -174,7 +174,7 @@ def test_a_plan_that_was_chosen_from_is_whole_when_it_comes_again(
     for descending in (False, True):
         losses.before.copy_(torch.arange(300.0).sort(descending=descending).values)
         losses.latest.fill_(-1)
-        assert len(list(trainer._epoch_steps.of(plan, 1, trainer._rates[1]))) == 2
+        assert len(list(trainer._epoch_steps.of(plan, 0, 1, trainer._rates[1]))) == 2
         assert torch.equal(losses.latest >= 0, losses.hardest(200))
 
 
@@ -186,7 +186,7 @@ def test_a_plan_is_where_the_batches_of_its_epoch_are_made(small: Dataset, quick
     assert losses
     trainer._epoch_steps.prepare(plan, 0)
     losses.latest.fill_(-1)
-    next(trainer._epoch_steps.of(plan, 1, trainer._rates[1]))
+    next(trainer._epoch_steps.of(plan, 0, 1, trainer._rates[1]))
     assert sorted(plan.indices[:50]) == (losses.latest >= 0).nonzero().flatten().tolist()
 
 
