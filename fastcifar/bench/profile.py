@@ -112,16 +112,16 @@ def profile_training(
     """
     progress("setting up")
     batch_size, image_size = recipe.batch_size_of(2), recipe.image_size_of(2)
-    if len(dataset.train_images) < 2 * batch_size:
-        raise InputError(f"batch_size: two batches of {batch_size:,} are more than the training images")
     recipe = replace(recipe, batch_size=batch_size, batch_sizes=(), image_sizes=(image_size,))
-    trainer = Trainer(recipe.with_epochs(max(recipe.epochs, 3)), dataset, execution, own)
-    steps_per_epoch = trainer.steps[0]
+    recipe = recipe.with_epochs(max(recipe.epochs, 3))
+    if recipe.images_of(2, len(dataset.train_images)) < 2 * batch_size:
+        raise InputError(f"batch_size: two batches of {batch_size:,} are more than the training images of an epoch")
+    trainer = Trainer(recipe, dataset, execution, own)
     progress("epoch 1: warming up")
     trainer.train_epoch()
     progress("epoch 2: timing")
     log = trainer.train_epoch()
-    window = _Window(trainer.device, *warm_and_profiled(steps_per_epoch, steps))
+    window = _Window(trainer.device, *warm_and_profiled(trainer.steps[2], steps))
     progress("epoch 3: profiling")
     trainer.train_epoch([window])
     progress("measuring matrix products")
@@ -139,7 +139,7 @@ def profile_training(
         [(event.time_range.start / 1e6, event.time_range.end / 1e6) for event in ran],
         steps=window.steps,
         batch_size=batch_size,
-        step_seconds=log.train_seconds / steps_per_epoch,
+        step_seconds=log.train_seconds / trainer.steps[1],
         images_per_second=log.images_per_second,
         profiled_seconds=window.seconds,
         flops=flops_per_image(trainer.model, image_size),
