@@ -63,12 +63,30 @@ class DaliLoader:
             device_id=(device.index or 0) if device.type == "cuda" else None,
         )
         self._pipeline.build()
+        self._under_way: Generator[Batch] | None = None
 
     def batches(self, plan: EpochPlan) -> Generator[Batch]:
-        """Yield images (B, 3, 32, 32) float32 channels_last and labels (B,) int64; see `Loader`."""
+        """Yield images (B, 3, 32, 32) float32 channels_last and labels (B,) int64; see `Loader`.
+
+        There is one pipeline: a call ends the batches of the one before, which are a `RuntimeError` when asked for.
+        """
+        if self._under_way:
+            self._under_way.close()
         batches = self._batches(plan)
         # The host has time to spare while a GPU works. On the CPU what it does for a batch would delay the next step.
-        return batches if self._device.type == "cuda" else _ahead(batches)
+        self._under_way = batches if self._device.type == "cuda" else _ahead(batches)
+        return self._only(self._under_way)
+
+    def _only(self, batches: Generator[Batch]) -> Generator[Batch]:
+        """The same, as long as no others are asked for."""
+        with contextlib.closing(batches):
+            while self._under_way is batches:
+                batch = next(batches, None)
+                if batch is None:
+                    self._under_way = None
+                    return
+                yield batch
+        raise RuntimeError("dali: this loader's next epoch has begun; two at once need a loader each")
 
     def _batches(self, plan: EpochPlan) -> Generator[Batch]:
         # On a stream of torch's, DALI's outputs are ordered by the stream and the host does not wait for them.

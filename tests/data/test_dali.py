@@ -73,6 +73,25 @@ def test_an_epoch_left_early_does_not_leak_into_the_next(small: Dataset) -> None
         assert torch.equal(images, expected)
 
 
+def test_an_epoch_that_is_asked_for_ends_the_one_before(small: Dataset) -> None:
+    """There is one pipeline: an error, where the images of one epoch would come with the labels of the other."""
+    augmentation = Augmentation()
+    loader = dali(small, augmentation, 32)
+    first, second = (draw_plan(len(small.train_images), augmentation, seed=0, epoch=epoch) for epoch in (0, 1))
+    expected = list(loader.batches(second))
+    before = loader.batches(first)
+    next(before)
+    never_begun = loader.batches(first)
+    for (images, labels), (right, answers) in zip(loader.batches(second), expected, strict=True):
+        assert torch.equal(images, right)
+        assert torch.equal(labels, answers)
+    for old in (before, never_begun):
+        with pytest.raises(RuntimeError, match="next epoch has begun"):
+            next(old)
+    del before, never_begun, old
+    assert torch.equal(next(loader.batches(second))[0], expected[0][0])
+
+
 def test_a_signal_at_any_instant_ends_the_iteration() -> None:
     """Ctrl-C raises wherever the training thread is, in the midst of handing over a batch too: nothing may hang."""
     batch = (torch.zeros(1), torch.zeros(1))
