@@ -87,9 +87,9 @@ class FusedLoader:
         if not self._places:
             room = math.ceil(self._images / self._batch_size) * self._batch_size
             self._places = [one.new_zeros(*one.shape[:-1], room, device=self._device) for one in arrays]
+        if self._device.type == "cuda":  # all before the first is copied, so that each time there is memory for each
+            arrays = [one.pin_memory() for one in arrays]
         for place, one in zip(self._places, arrays, strict=True):
-            if self._device.type == "cuda":
-                one = one.pin_memory()
             place[..., : len(plan)].copy_(one, non_blocking=True)
 
     def choose(self, chosen: Tensor, images: int) -> None:

@@ -114,11 +114,17 @@ class Plans:
 def plain_plan(n: int) -> EpochPlan:
     """All images in their order, as they are; for an augmentation without padding."""
     none = np.zeros((n, 2), np.int32)
-    return EpochPlan(np.arange(n), none, np.zeros(n, np.bool_), none, np.tile(np.array([0, 1], np.float32), (n, 1)))
+    return EpochPlan(np.arange(n), none, np.zeros(n, np.bool_), none, _no_jitter(n))
+
+
+def _no_jitter(n: int) -> NDArray[np.float32]:
+    return np.tile(np.array([0, 1], np.float32), (n, 1))
 
 
 def _jitter(n: int, augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.float32]:
     """Either is off at 0: it adds 0, or multiplies by 1."""
+    if not augmentation.brightness and not augmentation.contrast:
+        return _no_jitter(n)
     return np.array([0, 1], np.float32) + generator.uniform(-1, 1, (n, 2)).astype(np.float32) * np.array(
         [augmentation.brightness, augmentation.contrast], np.float32
     )

@@ -77,7 +77,8 @@ def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
     """
     every = list(groups(optimizers))
     # Each at an address of its own alignment, for which a kernel may have been compiled.
-    rates = torch.zeros(len(every), 4, device=every[0]["params"][0].device)[:, 0]
+    device = next(parameter.device for group in every for parameter in group["params"])
+    rates = torch.zeros(len(every), 4, device=device)[:, 0]
     for optimizer in optimizers:
         if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, Muon):
             raise InputError(f"--compile cuda-graph: for Adam, AdamW, SGD and Muon, not {type(optimizer).__name__}")

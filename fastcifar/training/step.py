@@ -106,11 +106,11 @@ class TrainingStep:
         while size := size // 2:
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            images = torch.zeros(size, 3, IMAGE_SIZE, IMAGE_SIZE, device=self._device)
-            labels = torch.zeros(size, dtype=torch.int64, device=self._device)
             try:
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+                images = torch.zeros(size, 3, IMAGE_SIZE, IMAGE_SIZE, device=self._device)
+                labels = torch.zeros(size, dtype=torch.int64, device=self._device)
                 self._forward(images, labels, self.image_size)[0].backward()
             except (MemoryError, RuntimeError) as error:
                 if memory_problem(error) is None:

@@ -27,16 +27,18 @@ class CudaGraphs:
     def beside(self) -> Iterator[None]:
         """Inside, work is given to their stream, after what was given before; what is given later comes after it."""
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            yield
-        torch.cuda.current_stream().wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            torch.cuda.current_stream().wait_stream(self._stream)
 
     def capture(self, function: Callable[[], Outputs]) -> Callable[[], Outputs]:
         """What runs all that `function` gives the device to do, and returns the same tensors each time.
 
         `function` is called once, and nothing of it runs then. Raises `RunError` where it waits for the device.
         """
-        graph, failed = torch.cuda.CUDAGraph(), None
+        graph, failed, before = torch.cuda.CUDAGraph(), None, torch.cuda.current_stream()
         # Of threads beside this one, such as a loader's, the device may meanwhile be asked for memory.
         about: Any = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
         try:
@@ -48,6 +50,7 @@ class CudaGraphs:
                     raise
         except RuntimeError as error:
             failed = failed or error  # to end what has failed fails too, and says less
+            torch.cuda.set_stream(before)  # which torch before 2.15 then leaves at the capture's
             if memory_problem(failed) is not None:
                 raise failed from None
             said = str(failed).splitlines()[0]

@@ -117,8 +117,8 @@ class Trainer:
             self.warm_up(steps=1 if execution.compile == "off" else FIRST + 1)
             for _ in range(FIRST + 1 if self.device.type == "cuda" else 0):  # cuDNN chooses its algorithms
                 self._evaluate()
-        # Page-locked memory for what is drawn, which the last capture has given back; not yet for the first epoch.
-        self._epoch_steps.prepare(self._plans.of(self.recipe.seed, 0), 0)
+        if self.device.type == "cuda":
+            self.warm_up(steps=1)  # the memory that the last capture has given back, page-locked too
         self.notes += self._epoch_steps.notes
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
@@ -261,12 +261,12 @@ class Trainer:
 
         It leaves no trace in the state, bit for bit.
         """
-        shapes: dict[tuple[int, ...], tuple[int, int]] = {}  # the first epoch and step that has each
+        shapes: dict[tuple[object, ...], tuple[int, int]] = {}  # the first epoch and step that has each
         for epoch, number in enumerate(self.steps):
             images, size = self.recipe.images_of(epoch, len(self._plans)), self.recipe.batch_size_of(epoch)
+            side, chosen = self.recipe.image_size_of(epoch), self.recipe.left_out_of(epoch) > 0
             for step in (0, number - 1):
-                shape = size, min(size, images - step * size), self.recipe.image_size_of(epoch)
-                shapes.setdefault(shape, (epoch, step))
+                shapes.setdefault((size, min(size, images - step * size), side, chosen), (epoch, step))
         seed = self.recipe.seed
         with self.state.untouched():
             self.model.train()

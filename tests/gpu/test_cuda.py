@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -311,6 +312,29 @@ def test_the_host_waits_for_no_step(gentle: Recipe, loader: str, precision: str,
     trainer = Trainer(gentle, synthetic(1200, 100), execution)
     trainer.train_epoch()
     trainer.train_epoch([Strict(trainer.steps[0])])
+
+
+def test_the_host_waits_for_nothing_in_an_epoch(
+    gentle: Recipe, monkeypatch: pytest.MonkeyPatch, no_debugging: None
+) -> None:
+    """From asking for the first batch to the last step, the choice of images and the next epoch's plan among it."""
+    choosing = replace(gentle.with_epochs(4), selection=Selection(leave_out=0.3, after_epoch=1))
+    trainer = Trainer(choosing, synthetic(1200, 100), Execution("cuda", "fused", "bfloat16", "cuda-graph"))
+    steps, lap = trainer._epoch_steps.of, trainer.lap
+
+    def strict(*about: Any, **more: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("error")
+        return steps(*about, **more)
+
+    def over() -> None:
+        torch.cuda.set_sync_debug_mode("default")
+        lap()
+
+    monkeypatch.setattr(trainer._epoch_steps, "of", strict)
+    monkeypatch.setattr(trainer, "lap", over)
+    for _ in range(4):
+        trainer.train_epoch()
+    assert trainer.steps[0] > trainer.steps[2]
 
 
 @pytest.mark.parametrize("loader", HERE)

@@ -100,6 +100,17 @@ def test_later_epochs_are_of_the_images_whose_loss_was_greatest(small: Dataset, 
     assert [one.train_loss for one in trainer.state.log] == before
 
 
+def test_images_have_been_chosen_before_the_first_epoch(
+    small: Dataset, quick: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the batches of such epochs have the shape of all others: on a GPU kernels are loaded then."""
+    chosen: list[int] = []
+    hardest = ImageLosses.hardest
+    monkeypatch.setattr(ImageLosses, "hardest", lambda self, images: chosen.append(images) or hardest(self, images))
+    Trainer(replace(quick, batch_size=50, selection=Selection(leave_out=0.5, after_epoch=1)), small, CPU)
+    assert chosen == [150]
+
+
 def test_a_record_counts_what_was_trained_on(small: Dataset, quick: Recipe, tmp_path: Path) -> None:
     recipe = replace(quick, batch_size=100, target=0.01, selection=Selection(leave_out=1 / 3))
     recipe = replace(recipe, dataset=small.name, limit_train=300, limit_test=200)

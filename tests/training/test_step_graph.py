@@ -327,6 +327,9 @@ def test_a_step_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch, text: s
         monkeypatch.setattr(torch.cuda, name, lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     monkeypatch.setattr(torch.cuda, "graph", Failing)
+    streams: list[str] = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "before")
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
 
     def waits() -> Outputs:
         raise RuntimeError(text)
@@ -337,6 +340,7 @@ def test_a_step_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch, text: s
     assert text.splitlines()[0] in str(caught.value)
     assert "\n" not in str(caught.value)
     assert gc.isenabled()
+    assert streams == ["before"]
 
 
 def test_every_graph_is_there_and_the_next_plan_before_an_epoch_begins(
