@@ -149,7 +149,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
             + (["--peer", *peers] if peers else []),
             out,
             # A rival may be installed, and named by no path.
-            60 * PEER_MINUTES * (1 + PATIENT * (2 + len(peers))) + 60,
+            60 * PEER_MINUTES * PATIENT * (3 + len(peers)) + 60,
             lambda out: headlines.peers(out, rivals),
             tuple(out / f"{rival}.record.json" for rival in rivals),
         ),

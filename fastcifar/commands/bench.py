@@ -70,9 +70,7 @@ class Accuracy(Trains):
         about = self.prepared(console)
         file = self.json
         if file is None:
-            path = default_path(f"{about.name}-{self.protocol}", self.recipe)
-            path.parent.mkdir(exist_ok=True)
-            file = path.with_name(f"{path.name}.record.json")
+            file = default_path(f"{about.name}-{self.protocol}", self.recipe, ".record.json")
         remove_leftovers(file.parent, file.name)
         kept = earlier
 
@@ -135,17 +133,19 @@ class Peers(Trains):
     runs: int = 1
     """How many runs of each program."""
     minutes: Annotated[float | None, optional("X")] = None
-    """End a program after this many minutes; of its runs those count that it has finished. A rival that has finished
-    none by then, since it compiles first, has up to four times as long."""
+    """End a program this many minutes after its start; of its runs those count that it has finished. One that has
+    finished none by then, since most compile first, has up to four times as long: fastcifar and plain_pytorch, which
+    are started anew for each run, as well as any other."""
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
     peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
     """A rival and the checkout of its program: airbench=DIR cifar10-speedrun=DIR hlb-CIFAR10=DIR."""
     out: Annotated[Path | None, optional("DIR")] = None
-    """Keep each program's record in this folder."""
+    """Keep each program's record in this folder: written after every run, or, of a program that makes many by itself,
+    when it has ended."""
 
     def run(self, console: Console) -> None:
-        """Run them, print the ratios, keep the records."""
+        """Run them, keeping each one's record after every run, and print the ratios."""
         from fastcifar.peers.compare import parse_paths, run_peers
         from fastcifar.records.record import to_json
         from fastcifar.report.tables import print_peers
@@ -154,24 +154,36 @@ class Peers(Trains):
             require_folder_of(self.out)
             if self.out.exists() and (not self.out.is_dir() or list(self.out.glob("*.record.json"))):
                 raise InputError(f"--out {self.out}: is no folder, or holds records; name another")
+            remove_leftovers(self.out)
         paths = parse_paths(self.peer)
-        outcomes = run_peers(
-            self.named(console),
-            self.recipe,
-            self.execution,
-            data=self.data,
-            runs=self.runs,
-            paths=paths,
-            protocol=self.protocol,
-            seconds=_seconds(self.minutes),
-            progress=console.say,
-        )
+        kept: dict[str, int] = {}  # finished runs by program
+
+        def keep(program: str, record: "Record") -> None:
+            if self.out:
+                self.out.mkdir(exist_ok=True)
+                write_whole(self.out / f"{program}.record.json", to_json(record))
+                kept[program] = len(record.runs)
+
+        try:
+            outcomes = run_peers(
+                self.named(console),
+                self.recipe,
+                self.execution,
+                data=self.data,
+                runs=self.runs,
+                paths=paths,
+                protocol=self.protocol,
+                seconds=_seconds(self.minutes),
+                progress=console.say,
+                keep=keep,
+            )
+        except BaseException as error:  # a person, fastcifar that fails, a full disk
+            if kept:
+                runs = ", ".join(f"{count} of {program}" for program, count in kept.items())
+                error.add_note(f"finished runs are kept in {self.out}: {runs}")
+            raise
         print_peers(console, outcomes, self.recipe.target)
         if self.out:
-            self.out.mkdir(exist_ok=True)
-            for outcome in outcomes:
-                if outcome.record:
-                    write_whole(self.out / f"{outcome.program}.record.json", to_json(outcome.record))
             console.say(f"records kept in {self.out}")
 
 

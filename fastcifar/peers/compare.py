@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from torchvision.datasets import CIFAR10, CIFAR100
+
 from fastcifar.data.cifar import find_cifar10, verify
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
+from fastcifar.files import expanded
 from fastcifar.peers import peers
 from fastcifar.peers.peer import Job, Peer
-from fastcifar.peers.program import PATIENT, ProgramError, run_own
+from fastcifar.peers.program import ProgramError, run_own
 from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import seen_from, to_toml
 from fastcifar.records.check import read_record
@@ -27,11 +30,13 @@ BAD_INPUT = 2  # fastcifar's exit code
 
 @dataclass(frozen=True)
 class Outcome:
-    """A program's record of all its runs, or else the reason that there is none."""
+    """A program's record of the runs it has finished, or else the reason that there is none."""
 
     program: str
     record: Record | None = None
     reason: str | None = None
+    failure: str | None = None
+    """Beside a record: the number, from 1, of the run that the program failed in, and why."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +74,21 @@ def run_peers(
     protocol: ProtocolName = "first-crossing",
     seconds: float | None = None,
     progress: Callable[[str], None],
+    keep: Callable[[str, Record], None] = lambda program, record: None,
 ) -> list[Outcome]:
     """Run fastcifar and every rival that can run here in turn, `runs` times over, to `recipe`'s target.
 
     Run i has the seed recipe.seed + i. `paths` are those of `parse_paths`; `progress` is told each run before it
-    begins, and each rival that cannot run. A program is ended after `seconds`, and the runs it has finished count. The
-    outcomes begin with fastcifar's. Raises `RunError` if fastcifar itself fails, for then there is nothing to compare
-    with.
+    begins, and each rival that cannot run or fails; `keep` gets a program's name and the record of all that it has
+    finished, whenever it has ended well. A program is ended after `seconds` (see `Job`). A rival that fails is not
+    started again, and what it has finished counts. The outcomes begin with fastcifar's. Raises `RunError` if fastcifar
+    itself fails, for then there is nothing to compare with.
     """
     if runs < 1:
         raise InputError(f"--runs {runs}: at least one is needed")
     recipe = seen_from(Path.cwd(), recipe)  # programs run in folders of their own
-    folder = None
-    if recipe.dataset == "cifar10":
-        folder = find_cifar10(data).absolute()
-        verify(folder)
-    job = Job(name, recipe, protocol, resolve(execution)[0].device, data=folder, path=None, seconds=seconds)
+    images = _images_of(recipe, data)
+    job = Job(name, recipe, protocol, resolve(execution)[0].device, data=images, path=None, seconds=seconds)
     programs: list[tuple[Peer, Job]] = [(_Ours(execution), job)]
     programs += [(peer, replace(job, path=paths.get(peer.name))) for peer in peers()]
     reasons = {peer.name: reason for peer, asked in programs if (reason := peer.missing(asked))}
@@ -96,18 +100,33 @@ def run_peers(
             if peer.name in reasons or (number and not peer.repeats(asked)):
                 continue
             progress(f"run {number + 1}/{runs}: {peer.name}")
+            seeded = replace(asked, recipe=replace(recipe, seed=recipe.seed + number))
             try:
-                seeded = replace(asked, recipe=replace(recipe, seed=recipe.seed + number))
                 records[peer.name].append(peer.run(seeded))
             except RunError as error:
                 if peer.name == OURS:
                     raise
                 reasons[peer.name] = str(error)
                 progress(f"{peer.name} failed: {error}")
-    return [
-        Outcome(rival, reason=reasons[rival]) if rival in reasons else Outcome(rival, record=merged(found))
-        for rival, found in records.items()
-    ]
+            else:
+                keep(peer.name, merged(records[peer.name]))
+    return [_outcome(program, found, reasons.get(program)) for program, found in records.items()]
+
+
+def _images_of(recipe: Recipe, data: Path | None) -> Path | None:
+    """The folder that every program is told to read the recipe's images from: see `Job.data`. Raises `InputError`."""
+    if kind := {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(recipe.dataset):
+        folder = find_cifar10(data, kind).absolute()
+        verify(folder, kind)
+        return folder
+    return None if data is None or recipe.dataset == "synthetic" else expanded(data).absolute()
+
+
+def _outcome(program: str, found: Sequence[Record], reason: str | None) -> Outcome:
+    """What came of a program, whose records are `found`; `reason`: why it has no more of them."""
+    if not found:
+        return Outcome(program, reason=reason)
+    return Outcome(program, merged(found), failure=reason and f"run {len(found) + 1}: {reason}")
 
 
 def merged(records: Sequence[Record]) -> Record:
@@ -160,13 +179,11 @@ class _Ours(Peer):
             flags = ["--recipe", str(recipe), "--runs", "1", "--protocol", job.protocol, "--json", str(record)]
             flags += [*self._flags, *(["--data", str(job.data)] if job.data else [])]
             try:
-                # It may have to be compiled first; and of a run that is cut nothing is left.
-                about = {"seconds": job.seconds, "enough": lambda lines: False}
-                output = run_own("fastcifar", ["bench", "accuracy", *flags], Path(folder), **about)
+                output = run_own("fastcifar", ["bench", "accuracy", *flags], Path(folder), seconds=job.seconds)
             except ProgramError as error:
                 if error.code == BAD_INPUT:
                     raise InputError(str(error)) from error
                 raise
             if output.cut:
-                raise RunError(f"fastcifar did not finish its run within {PATIENT * (job.seconds or 0):g} s")
+                raise RunError(f"fastcifar did not finish its run within {job.patience:g} s")
             return read_record(record)

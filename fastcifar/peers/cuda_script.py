@@ -54,7 +54,7 @@ class CudaScript(Peer):
         if job.device != "cuda":
             return f"it needs CUDA, and the device is {job.device}"
         recipe = job.recipe
-        if job.data is None or recipe.limit_train or recipe.limit_test or recipe.validation:
+        if recipe.dataset != "cifar10" or recipe.limit_train or recipe.limit_test or recipe.validation:
             return "it trains and tests on all of CIFAR-10, which this recipe does not"
         return None
 
@@ -73,7 +73,7 @@ class CudaScript(Peer):
 
         `evaluation` says what its accuracies are of, in the leaderboard's words.
         """
-        assert job.data is not None  # see missing
+        assert job.data is not None  # that of CIFAR-10: see missing
         with tempfile.TemporaryDirectory(prefix="fastcifar-peer-") as folder:
             place = Path(folder, "cifar10")
             place.mkdir()
@@ -91,7 +91,7 @@ class CudaScript(Peer):
             )
         runs = self.parse(output, started, train_images)
         if not runs and output.cut:
-            raise RunError(f"it did not finish a run within {job.seconds:g} s")
+            raise RunError(f"it did not finish a run within {job.patience:g} s")
         if not runs:
             raise RunError("it printed no table of epochs that can be read here")
         return make_record(

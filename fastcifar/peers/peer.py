@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastcifar.peers.program import PATIENT
 from fastcifar.recipe import Recipe
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import Record
@@ -19,11 +20,17 @@ class Job:
     device: str
     """cuda or cpu."""
     data: Path | None
-    """Folder that holds cifar-10-batches-py, absolute and verified; None for a recipe on made-up images."""
+    """Folder of the recipe's images, absolute; it is there and verified where they are CIFAR-10 or CIFAR-100. None
+    where they are made up, or in the folder that the recipe names."""
     path: Path | None
     """The rival's own program, as a person gave it: a checkout, or a file in one."""
     seconds: float | None = None
-    """After which the program is ended; of its runs those count that it has finished."""
+    """After which the program is ended; of its runs those count that it has finished. Without one it has `patience`."""
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which a program is ended that has finished no run: most compile first."""
+        return None if self.seconds is None else PATIENT * self.seconds
 
 
 class Peer:

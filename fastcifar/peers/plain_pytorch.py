@@ -185,7 +185,7 @@ class PlainPytorch(Peer):
 def read(output: Output, job: Job) -> Record:
     """The record of what the program printed: `train`'s lines."""
     if output.cut:
-        raise RunError(f"it did not finish its run within {job.seconds:g} s")
+        raise RunError(f"it did not finish its run within {job.patience:g} s")
     try:
         about, *epochs = (json.loads(line.text) for line in output.lines)
         walls = [epoch.pop("wall_seconds") for epoch in epochs]
@@ -213,7 +213,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train a recipe's network as people write it.")
     parser.add_argument("--recipe", required=True, help="a TOML file, or the name of a recipe that ships")
-    parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py")
+    parser.add_argument("--data", type=Path, help="folder of the images, as fastcifar's --data")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=cores(), help="default: one a core")
     given = parser.parse_args()

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fastcifar
 from fastcifar import stopping
@@ -46,11 +45,15 @@ class Output:
     cut: bool
 
 
-def run_own(module: str, arguments: Sequence[str], folder: Path, **about: Any) -> Output:
-    """`run_program` of `python -m module`, a module of this fastcifar, be it installed or run from a checkout."""
+def run_own(module: str, arguments: Sequence[str], folder: Path, *, seconds: float | None = None) -> Output:
+    """`run_program` of `python -m module`, a module of this fastcifar, be it installed or run from a checkout.
+
+    It makes one run and ends, so that nothing it prints is enough before.
+    """
     places = [str(Path(fastcifar.__file__).absolute().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    return run_program([sys.executable, "-m", module, *arguments], folder, environment=environment, **about)
+    command = [sys.executable, "-m", module, *arguments]
+    return run_program(command, folder, seconds=seconds, environment=environment, enough=lambda lines: False)
 
 
 def run_program(

@@ -210,6 +210,7 @@ def print_peers(console: Console, outcomes: Sequence[Outcome], target: float) ->
     headings = ("program", "runs", f"s to {target:.1%}", "x ours", "final accuracy", "images/s", "x ours")
     console.print(table(headings, rows, left=("program",), bold=0))
     console.say(*(f"{one.program} did not run: {one.reason}" for one in outcomes if one.reason))
+    console.say(*(f"{one.program} failed in {one.failure}" for one in outcomes if one.failure))
 
 
 def _program(program: str, record: Record) -> str:
