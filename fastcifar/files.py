@@ -14,6 +14,11 @@ from fastcifar.errors import InputError
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
+def expanded(path: str | Path) -> Path:
+    """`path`, a person's word, with their home for a ~ at its beginning."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises at an unknown user)
+
+
 def require_folder_of(file: Path) -> None:
     """Before work that ends in writing `file` or making that folder: raises `InputError` where it has no place."""
     if not file.absolute().parent.is_dir():

@@ -2,15 +2,17 @@
 
 from argparse import Namespace
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from fastcifar.commands.command import AUTO, Command, DataFolder, OfModel, RecipeName, command, recipe_named
 from fastcifar.errors import InputError
-from fastcifar.recipe import Model, Recipe, Resnet
+from fastcifar.recipe import DATASETS, Model, Recipe, Resnet
 from fastcifar.recipe.files import header, load_recipe, shipped_recipes, to_toml
 from fastcifar.report.console import Console
+
+ASSUMED = 10  # classes of a folder of images
 
 
 @command("summary")
@@ -26,11 +28,15 @@ class Summary(OfModel):
 
     def run(self, console: Console) -> None:
         """Print them."""
-        console.out(describe(Recipe(model=self.model)), highlight=False)
+        recipe = Recipe(model=self.model, dataset=recipe_named(self.name).dataset)
+        console.out(describe(recipe), highlight=False)
 
 
 def describe(recipe: Recipe) -> str:
-    """Table of the network's layers, as torchinfo prints it: output shapes for one image, and parameters."""
+    """Table of the network's layers, as torchinfo prints it: output shapes for one image, and parameters.
+
+    It has as many answers as the recipe's data set has classes; a folder of images is not opened to count them.
+    """
     import torch
     import torchinfo
 
@@ -38,7 +44,8 @@ def describe(recipe: Recipe) -> str:
     from fastcifar.own import sealed
 
     recipe, own = sealed(recipe)
-    network = build(recipe.model, 10, own.model)
+    classes = DATASETS.get(recipe.dataset, ASSUMED)
+    network = build(recipe.model, classes, own.model)
     table = torchinfo.summary(
         network,
         (1, 3, 32, 32),
@@ -52,28 +59,35 @@ def describe(recipe: Recipe) -> str:
     if isinstance(recipe.model, Resnet):
         residual = recipe.model.layer2_residual
         with torch.device("meta"):
-            other = build(replace(recipe.model, layer2_residual=not residual), 10)
+            other = build(replace(recipe.model, layer2_residual=not residual), classes)
         lines[1] += (
             f"; {parameter_count(other):,} with{'out' if residual else ''} a residual block in layer 2 "
             f"(--model.{'no-' if residual else ''}layer2-residual)"
         )
+    if recipe.dataset not in DATASETS:
+        lines.append(f"{ASSUMED} classes are assumed: the images of {recipe.dataset} are not opened")
     return "\n".join(lines)
 
 
 @command("data")
 class Data(Command):
-    """Find or download CIFAR-10 and check its seven MD5s."""
+    """Find or download CIFAR-10, or CIFAR-100, and check the MD5 of each file."""
 
+    dataset: Literal["cifar10", "cifar100"] = "cifar10"
+    """Which of them."""
     data: DataFolder = None
 
     def run(self, console: Console) -> None:
         """Find or download, check, say so."""
-        from fastcifar.data.cifar import find_cifar10, verify
+        from torchvision.datasets import CIFAR10, CIFAR100
 
-        root = find_cifar10(self.data)
-        md5s = verify(root)
+        from fastcifar.data.cifar import find_cifar10, title, verify
+
+        kind = CIFAR100 if self.dataset == "cifar100" else CIFAR10
+        root = find_cifar10(self.data, kind)
+        md5s = verify(root, kind)
         console.say(*(f"{md5}  {file}" for file, md5 in md5s.items()))
-        console.say(f"CIFAR-10 is in {root}; the MD5s of all {len(md5s)} files hold")
+        console.say(f"{title(kind)} is in {root}; the MD5s of all {len(md5s)} files hold")
 
 
 @command("recipes")

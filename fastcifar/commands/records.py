@@ -39,6 +39,8 @@ class Show(Command):
         from fastcifar.records.leaderboard import groups, read_published
         from fastcifar.report.tables import print_groups, print_published
 
+        if self.target is not None and not 0 < self.target <= 1:
+            raise InputError(f"--target {self.target:g}: an accuracy above 0 and at most 1 is needed, such as 0.94")
         entries = _entries(self.files, console)
         print_groups(console, groups(entries, target=self.target, hardware=self.hardware, protocol=self.protocol))
         print_published(console, read_published()[0], self.target)
@@ -167,11 +169,16 @@ class Schema(Command):
 
 
 def _entries(places: Sequence[Path], console: Console) -> "list[Entry]":
-    """The entries of records that hold, by default of `DEFAULT_PLACES`."""
+    """The entries of records that hold, by default of `DEFAULT_PLACES`; of equal ones, which are one record found twice
+    or copied, the first."""
     from fastcifar.records.leaderboard import find_records
+    from fastcifar.records.record import to_json
 
     files = find_records(places or [place for place in DEFAULT_PLACES if place.is_dir()])
-    return [entry for _, entry in _those_that_hold(files, console, "left out: ")]
+    found: dict[bytes, Entry] = {}
+    for _, entry in _those_that_hold(files, console, "left out: "):
+        found.setdefault(to_json(entry.record), entry)
+    return list(found.values())
 
 
 def _those_that_hold(

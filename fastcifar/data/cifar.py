@@ -14,7 +14,7 @@ from torchvision.datasets.utils import calculate_md5
 
 from fastcifar.data.dataset import MEAN, STD, Channels, Dataset
 from fastcifar.errors import InputError
-from fastcifar.files import open_regular
+from fastcifar.files import expanded, open_regular
 
 ENVIRONMENT_VARIABLE = "FASTCIFAR_DATA"
 
@@ -34,6 +34,9 @@ def load_cifar10(folder: str | Path | None = None) -> Dataset:
 
 def load_cifar100(folder: str | Path | None = None) -> Dataset:
     """CIFAR-100, with its 100 fine classes: as `load_cifar10`; a folder holds `cifar-100-python`.
+
+    >>> len(fastcifar.load_cifar100().classes)
+    100
 
     Mean and standard deviation are those of its training images.
     """
@@ -74,7 +77,7 @@ def locate_cifar10(folder: str | Path | None = None, kind: type[CIFAR10] = CIFAR
     named = folder or os.environ.get(ENVIRONMENT_VARIABLE)
     if not named:
         return cache() if (cache() / kind.base_folder).is_dir() else None
-    root = Path(os.path.expanduser(named))  # noqa: PTH111 (Path.expanduser raises at an unknown user)
+    root = expanded(named)
     if root.name == kind.base_folder:
         root = root.parent
     where = f"--data {named}" if folder else f"${ENVIRONMENT_VARIABLE}={named}"
@@ -115,12 +118,13 @@ def verify(root: Path, kind: type[CIFAR10] = CIFAR10) -> dict[str, str]:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         if found[name] != expected:
             raise InputError(
-                f"{path}: damaged: its MD5 is {found[name]}, {_title(kind)}'s is {expected}; {_mend(root, kind)}"
+                f"{path}: damaged: its MD5 is {found[name]}, {title(kind)}'s is {expected}; {_mend(root, kind)}"
             )
     return found
 
 
-def _title(kind: type[CIFAR10]) -> str:
+def title(kind: type[CIFAR10]) -> str:
+    """The data set's name."""
     return "CIFAR-100" if issubclass(kind, CIFAR100) else "CIFAR-10"
 
 
@@ -142,10 +146,10 @@ def _download(root: Path, kind: type[CIFAR10]) -> None:
                 (Path(temporary) / kind.base_folder).rename(root / kind.base_folder)
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise InputError(
-            f"no {_title(kind)}: not in --data, ${ENVIRONMENT_VARIABLE} or {root}, and downloading it failed "
+            f"no {title(kind)}: not in --data, ${ENVIRONMENT_VARIABLE} or {root}, and downloading it failed "
             f"({error}); run again with a network, or unpack {kind.url} in a folder and name it with --data"
         ) from error
     except RuntimeError as error:  # torchvision's word for a wrong MD5
         raise InputError(f"{kind.url}: the download is damaged, run again ({error})") from error
     except OSError as error:
-        raise InputError(f"{root}: cannot store {_title(kind)}: {error.strerror or error}") from error
+        raise InputError(f"{root}: cannot store {title(kind)}: {error.strerror or error}") from error

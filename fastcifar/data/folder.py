@@ -14,20 +14,24 @@ from fastcifar.data.cifar import cache
 from fastcifar.data.dataset import MOST_CLASSES, Dataset
 from fastcifar.data.images import RULE, read_folder
 from fastcifar.errors import InputError, printable
-from fastcifar.files import write_whole
+from fastcifar.files import expanded, write_whole
 from fastcifar.recipe import DATASETS
 
 SPLITS = ("train", "test")
 
 
-def load_folder(folder: Path, name: str | None = None) -> Dataset:
-    """The images of `folder`/train and `folder`/test: of each file, `fastcifar.data.images.RULE`.
+def load_folder(folder: str | Path, name: str | None = None) -> Dataset:
+    """The images of `folder`/train and `folder`/test: of each file the largest centred square, resized to 32x32.
+
+    >>> fastcifar.load_folder("photos").classes
+    ('cat', 'dog')
 
     The classes are the sub-folders of train, in the order of their names; mean and standard deviation those of the
     training images; `name` by default the folder's own. What was read is kept in the user's cache as arrays, for as
     long as no file is another (by name, size and time). Raises `InputError`, one line, where a folder lacks or holds
     nothing, a class of test is none of train's, or a file is no image.
     """
+    folder = expanded(folder)
     try:
         classes, listing = _classes(folder), _listing(folder)
     except OSError as error:

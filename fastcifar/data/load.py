@@ -9,6 +9,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.data.folder import load_folder
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, printable, short
+from fastcifar.files import expanded
 from fastcifar.recipe import DATASETS, Recipe
 
 
@@ -40,7 +41,7 @@ def load_dataset(recipe: Recipe, folder: Path | None = None) -> Dataset:
 
 def _place(name: str, folder: Path | None) -> Path:
     """The folder that is the data set `name`: `folder` where one is given."""
-    place = Path(name) if folder is None else folder
+    place = expanded(name if folder is None else folder)
     similar = difflib.get_close_matches(Path(name).name, DATASETS, n=1)
     # A name mistyped is no folder's, even where --data names one.
     wanted = place / "train" if similar and folder is not None else place

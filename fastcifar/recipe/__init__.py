@@ -239,8 +239,8 @@ def moved(recipe: Recipe, epochs: int, but: Container[str] = ()) -> dict[str, fl
 
 MOVING = ("peak_epoch", "hold_epochs")
 """The fields of a schedule that are numbers of epochs."""
-DATASETS = ("cifar10", "cifar100", "synthetic")
-"""The data sets that have names; any other is a folder."""
+DATASETS = {"cifar10": 10, "cifar100": 100, "synthetic": 10}
+"""The data sets that have names, and how many classes each; any other is a folder."""
 _ADAPTER = TypeAdapter(Recipe)
 
 

@@ -37,13 +37,16 @@ def find_recipe(name_or_file: str) -> Path:
     raise InputError(f"--recipe {name_or_file}: neither a TOML file nor one of {', '.join(shipped)}{hint}")
 
 
-def load_recipe(name_or_file: str) -> Recipe:
+def load_recipe(name_or_file: str | Path) -> Recipe:
     """Read and check a recipe: a shipped name or a TOML file.
+
+    >>> fastcifar.load_recipe("laptop").target
+    0.9
 
     A field left out has the value it has in the file's `base`, another recipe, by default `seed`. Files that the recipe
     names (code of one's own, images, a base) lie relative to its own. Raises `InputError`.
     """
-    return _load(find_recipe(name_or_file), ())
+    return _load(find_recipe(str(name_or_file)), ())
 
 
 def _load(path: Path, above: tuple[Path, ...]) -> Recipe:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fastcifar.errors import InputError, complaint, short
 from fastcifar.own import digest, own_files
-from fastcifar.recipe import Recipe, validated
+from fastcifar.recipe import DATASETS, Recipe, validated
 from fastcifar.records import forged
 from fastcifar.records.migrate import migrated
 from fastcifar.records.protocol import P_LIMIT, first_crossing
@@ -19,7 +19,6 @@ from fastcifar.records.summary import images_by_epoch, summarise
 
 CIFAR10_SHA256 = "8b498b590fb068e9bba100bf76d66281b4873decd42f6e434612511c84623606"  # `Dataset.sha256` of all of it
 MOST_NAMES = 1000  # of a table: there is a complaint for each that is unknown, and the first is enough
-_CLASSES = {"cifar10": 10, "cifar100": 100, "synthetic": 10}
 LARGEST = 16 * 2**20  # bytes; a million epochs do not fit, a thousand runs of 24 do
 
 
@@ -91,12 +90,12 @@ def require_work(record: Record, path: Path) -> None:
     as they are, as do those on images of somebody's own, whose number of classes is not in the record.
     """
     recipe, work = record.recipe, record.work
-    if recipe is None or work is None or recipe.dataset not in _CLASSES:
+    if recipe is None or work is None or recipe.dataset not in DATASETS:
         return
     from fastcifar.bench.flops import recounted
 
     try:
-        by_epoch, optimizer = recounted(recipe, classes=_CLASSES[recipe.dataset])
+        by_epoch, optimizer = recounted(recipe, classes=DATASETS[recipe.dataset])
     except InputError as error:
         raise InputError(f"{path}: recipe.{error}") from error
     found = [

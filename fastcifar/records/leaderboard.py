@@ -55,11 +55,11 @@ class Entry:
         return self.record.summary.runs < FEW
 
     def optimizer_petaflops(self) -> float | None:
-        """As `fastcifar.records.record.optimizer_petaflops`."""
+        """As `fastcifar.records.summary.optimizer_petaflops`."""
         return optimizer_petaflops(self.record)
 
     def other_cores(self) -> float | None:
-        """As `fastcifar.records.record.other_cores`."""
+        """As `fastcifar.records.quiet.other_cores`."""
         return other_cores(self.record)
 
     def title(self) -> str:

@@ -26,7 +26,7 @@ from fastcifar.report.drawing import (
     line,
     new_figure,
 )
-from fastcifar.report.text import four_digits, percent
+from fastcifar.report.text import brief, four_digits, percent
 from fastcifar.training.lr_finder import LrRange
 
 DASHES, MARKERS = ("-", "--", ":", "-."), "os^Dv"
@@ -59,10 +59,13 @@ def by_class(names: Sequence[str], classes: Sequence[str], accuracies: Sequence[
     """A row for each class, in their order from the top, with a mark for each run at its accuracy there (0 to 1)."""
     columns = _columns(names)
     figure, axis = new_figure(0.8 + 0.24 * len(classes) + 0.15 * math.ceil(len(names) / columns))
+    places = range(len(classes))  # not the names, of which two may be one
     for k, (name, shares) in enumerate(zip(names, accuracies, strict=True)):
         mark = {"marker": MARKERS[k % len(MARKERS)], "linestyle": "none", "markersize": 4.5, "alpha": 0.85}
-        axis.plot([100 * one for one in shares], classes, color=SERIES[k % len(SERIES)], label=name, **mark)
+        axis.plot([100 * one for one in shares], places, color=SERIES[k % len(SERIES)], label=name, **mark)
     axis.set(xlabel="accuracy, %")
+    axis.set_yticks(places, map(brief, classes))
+    axis.margins(y=min(0.05, 0.5 / len(classes)))
     axis.invert_yaxis()
     axis.tick_params(axis="y", length=0)
     axis.grid(visible=True, axis="both")

@@ -13,7 +13,7 @@ from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of
 from fastcifar.report import charts
-from fastcifar.report.drawing import Picture, Values
+from fastcifar.report.drawing import Picture, Values, outermost, outermost_of
 from fastcifar.report.pages import render, write_page
 from fastcifar.report.text import flat
 from fastcifar.runs.predictions import answers, p_of_equals
@@ -22,6 +22,7 @@ from fastcifar.runs.steps import Steps, read_steps
 from fastcifar.training.log import EpochLog
 
 MOST = 26  # runs on a page
+LONGEST = 300  # characters of a value
 Points: TypeAlias = tuple[Values, Values]
 
 
@@ -169,10 +170,11 @@ def _by_class(
 
 def _of_classes(compared: Sequence[Compared], classes: Sequence[OfClass]) -> Picture:
     *alone, _ = sorted(classes, key=lambda one: (one.name == "all", -statistics.fmean(one.accuracies)))
-    names = [one.name for one in compared]
-    shares = [[one.accuracies[k] for one in alone] for k in range(len(compared))]
+    names, shown = [one.name for one in compared], outermost(alone)
+    shares = [[one.accuracies[k] for one in shown] for k in range(len(compared))]
     alt = f"Accuracy by class, the best on the mean on top, a mark for each of the runs {'; '.join(names)}."
-    return Picture("classes", charts.by_class(names, [one.name for one in alone], shares), alt, "Accuracy by class.")
+    figure = charts.by_class(names, [one.name for one in shown], shares)
+    return Picture("classes", figure, alt, f"Accuracy by class{outermost_of(len(alone))}.")
 
 
 def _differences(compared: Sequence[Compared]) -> list[tuple[str, ...]]:
@@ -183,4 +185,9 @@ def _differences(compared: Sequence[Compared]) -> list[tuple[str, ...]]:
         fields.append(dict(flat({part: found for part, found in parts.items() if isinstance(found, dict)})))
     names = dict.fromkeys(name for run in fields for name in run)
     rows = ((name, *(run.get(name, "none") for run in fields)) for name in names)
-    return [row for row in rows if len(set(row[1:])) > 1]
+    return [(row[0], *map(_cut, row[1:])) for row in rows if len(set(row[1:])) > 1]
+
+
+def _cut(value: str) -> str:
+    """A value as a cell of a table may be; the names of a data set's classes may be 10,000."""
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]}… ({len(value):,} characters)"

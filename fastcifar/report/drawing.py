@@ -8,7 +8,7 @@ the SVG each is a custom property of the page's CSS, which has one for light and
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from xml.etree import ElementTree
 
 import matplotlib.style
@@ -20,8 +20,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 Values: TypeAlias = Sequence[float] | NDArray[np.float64]
+T = TypeVar("T")
 
 WIDTH, DPI = 3.5, 300
+POINTS = 72  # an inch
+LETTER = 0.56  # of its size in points is a letter wide, on the mean of a name
+ROWS = 100  # of a picture with one for each class, which would else be as long as one likes
 MOST = 4 * round(WIDTH * DPI)  # points of a line; an axis is narrower than its picture
 GROUND, TEXT, QUIET, LINE, PUBLISHED = "#ffffff", "#1c2024", "#596169", "#dfe2e0", "#6b737b"
 SERIES = ("#0069b4", "#c94f00", "#00805c", "#b23a86", "#8a6500", "#2b3138")
@@ -95,6 +99,17 @@ def new_figure(height: float, width: float = WIDTH, **layout: Any) -> tuple[Figu
     """A figure so many inches high and its axes, as `Figure.subplots` makes them; to be called `in_style`."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     return figure, figure.subplots(**layout)
+
+
+def outermost(rows: Sequence[T]) -> Sequence[T]:
+    """The first and the last of them, where there are more than `ROWS`."""
+    half = ROWS // 2
+    return rows if len(rows) <= ROWS else [*rows[:half], *rows[-half:]]
+
+
+def outermost_of(classes: int) -> str:
+    """What a caption says of them, of so many classes in the order of their accuracy."""
+    return f"; the {ROWS // 2} best and the {ROWS // 2} worst of {classes:,} classes" if classes > ROWS else ""
 
 
 def line(axis: Axes, places: Values, values: Values, colour: str, *, marker: str = "o", **style: Any) -> None:

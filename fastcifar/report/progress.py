@@ -93,11 +93,16 @@ class _Display:
 
 
 class TrainingConsole(_Display, RunObserver):
-    """Observes a run: what it is, then a row an epoch, and in between the step, images/s and the time left."""
+    """Observes a run: what it is, then a row an epoch, and in between the step, images/s and the time left.
 
-    def __init__(self, console: Console) -> None:
+    >>> small = {"epochs": 1, "model": {"width": 2}, "dataset": "synthetic", "limit_train": 512}
+    >>> trained = fastcifar.train("laptop", **small, observers=[fastcifar.TrainingConsole()])  # doctest: +ELLIPSIS
+    recipe   laptop, seed 0: epochs 1, batch ...
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
         self._logs: list[EpochLog] = []  # first, since a Live asks for its picture at once
-        super().__init__(console)
+        super().__init__(console or Console())
 
     def start(self, about: Start) -> None:
         self._console.say(*about.notes)

@@ -1,21 +1,21 @@
 """The pictures of a run's network and of its images, each with what it shows in words (`fastcifar.report.drawing`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader
-from fastcifar.data.plan import EpochPlan, draw_plan
+from fastcifar.data.plan import IMAGE_SIZE, EpochPlan, draw_plan
 from fastcifar.recipe import Augmentation, Recipe
-from fastcifar.report.drawing import GROUND, QUIET, SERIES, TEXT, Picture, in_style, new_figure
-from fastcifar.report.text import certainty, percent
-from fastcifar.runs.predictions import Tested, accuracy_by_class, wilson
+from fastcifar.report import class_figures
+from fastcifar.report.drawing import POINTS, QUIET, SERIES, TEXT, WIDTH, Picture, in_style, new_figure
+from fastcifar.report.text import brief, certainty, percent
+from fastcifar.runs.predictions import Tested
 
 IMAGES, PLANS = 3, 6
 MISTAKES = 5  # a row
@@ -23,11 +23,18 @@ MISTAKES = 5  # a row
 
 @dataclass(frozen=True)
 class Transformed:
-    """Training images and what plans make of each, (images, 1 + PLANS, 32, 32, 3) uint8, their classes, their plans."""
+    """Training images and what plans make of each, (images, 1 + epochs, 32, 32, 3) uint8, their classes, their plans,
+    and `of` how many training images they are."""
 
     images_nhwc: NDArray[np.uint8]
     names: list[str]
     plans: list[EpochPlan]
+    of: int
+
+    @property
+    def epochs(self) -> int:
+        """Of how many there are plans, the first ones."""
+        return self.images_nhwc.shape[1] - 1
 
     def told(self, image: int, plan: int, augmentation: Augmentation) -> list[str]:
         """What plan `plan`, from 0, does with image `image`."""
@@ -37,24 +44,25 @@ class Transformed:
         return done or ["as it is"]
 
 
-def transformed(recipe: Recipe, dataset: Dataset) -> Transformed:
-    """The first images a run of `recipe` trains on, and what the plans of its first epochs make of them."""
-    augmentation, total = recipe.augmentation, len(dataset.train_images)
-    drawn = [draw_plan(total, augmentation, seed=recipe.seed, epoch=epoch) for epoch in range(PLANS)]
+def transformed(recipe: Recipe, dataset: Dataset, epochs: int) -> Transformed:
+    """The first images that a run of `recipe` over `epochs` epochs trained on, and what the plans of the first epochs
+    made of them."""
+    augmentation, total, epochs = recipe.augmentation, len(dataset.train_images), min(PLANS, epochs)
+    drawn = [draw_plan(total, augmentation, seed=recipe.seed, epoch=epoch) for epoch in range(epochs)]
     chosen = drawn[0].indices[:IMAGES]
     parts = []
     for index in chosen:
         places = [int(np.flatnonzero(plan.indices == index)[0]) for plan in drawn]
         parts.append(_joined([plan[place : place + 1] for plan, place in zip(drawn, places, strict=True)]))
-    plans = replace(_joined(parts), indices=np.repeat(np.arange(len(chosen)), PLANS))
+    plans = replace(_joined(parts), indices=np.repeat(np.arange(len(chosen)), epochs))
     alone = replace(dataset, train_images=dataset.train_images[chosen], train_labels=dataset.train_labels[chosen])
     # Every loader gives these pixels; this one, uncompiled, starts at once and needs nothing installed.
     loader = FusedLoader(alone, augmentation, batch_size=len(plans), device=torch.device("cpu"), compiled=False)
     normalised, _ = next(iter(loader.batches(plans)))
     pixels = normalised.permute(0, 2, 3, 1).numpy() * np.array(dataset.std) + np.array(dataset.mean)
-    made = pixels.round().clip(0, 255).astype(np.uint8).reshape(len(chosen), PLANS, 32, 32, 3)
+    made = pixels.round().clip(0, 255).astype(np.uint8).reshape(len(chosen), epochs, 32, 32, 3)
     shown = np.concatenate((alone.train_images[:, None], made), axis=1)
-    return Transformed(shown, [dataset.classes[int(label)] for label in alone.train_labels], parts)
+    return Transformed(shown, [dataset.classes[int(label)] for label in alone.train_labels], parts, total)
 
 
 def _joined(parts: Sequence[EpochPlan]) -> EpochPlan:
@@ -67,87 +75,40 @@ def transforms(recipe: Recipe, seen: Transformed) -> Picture:
     rows, columns = seen.images_nhwc.shape[:2]
     figure, axis = new_figure(0.74 * rows + 0.1)
     corners = _tiles(axis, seen.images_nhwc.reshape(-1, 32, 32, 3), columns, rows, pitch=(35, 52))
+    names = [brief(name) for name in seen.names]
+    size = _size(5, names, WIDTH / (1 + PLANS))
     for number, (x, y) in enumerate(corners):
         row, column = divmod(number, columns)
-        said = [f"epoch {column}", *seen.told(row, column - 1, recipe.augmentation)] if column else [seen.names[row]]
-        axis.text(x + 16, y + 33, "\n".join(said), fontsize=5, ha="center", va="top", linespacing=1.1)
+        said = [f"epoch {column}", *seen.told(row, column - 1, recipe.augmentation)] if column else [names[row]]
+        points = 5 if column else size
+        axis.text(x + 16, y + 33, "\n".join(said), fontsize=points, ha="center", va="top", linespacing=1.1)
+    caption = f"The first {rows} images of the run as they are, and as the plans of its epochs transform them."
     return Picture(
         "transforms",
         figure,
         f"Grid of images: in each row a training image, of class {', '.join(seen.names)}, and what the plans of "
-        f"{PLANS} epochs make of it. The table has what they do in words.",
-        f"The first {rows} images of the run as they are, and as the plans of its epochs transform them.",
+        f"{seen.epochs} epochs make of it. The table has what they do in words.",
+        " ".join([caption, *_not_shown(recipe, seen)]),
     )
+
+
+def _not_shown(recipe: Recipe, seen: Transformed) -> Iterator[str]:
+    """What the run did in those epochs that is in no plan, a sentence each."""
+    sides = [recipe.image_size_of(epoch) for epoch in range(seen.epochs)]
+    if recipe.augmentation.own:
+        yield f"What {recipe.augmentation.own} then made of them is not shown."
+    if set(sides) != {IMAGE_SIZE}:
+        yield f"In the run they were then resized to the epoch's size: {', '.join(map(str, sides))} pixels a side."
+    if any(recipe.images_of(epoch, seen.of) < seen.of for epoch in range(1, seen.epochs)):
+        yield "In later epochs the run left some images out, which may be among these."
 
 
 def answers(found: Tested, dataset: Dataset) -> dict[str, Picture]:
-    """The pictures of what the network says of the test images, by name."""
-    drawn = confusion_matrix(found), class_bars(found), reliability(found), mistakes(found, dataset)
+    """The pictures of what the network says of the test images, by name; no confusion matrix of too many classes."""
+    drawn = [class_figures.class_bars(found), reliability(found), mistakes(found, dataset)]
+    if len(found.classes) <= class_figures.MOST:
+        drawn.insert(0, class_figures.confusion_matrix(found))
     return {one.name: one for one in drawn}
-
-
-@in_style
-def confusion_matrix(found: Tested) -> Picture:
-    """Numbers of images, true classes in rows; a cell's colour is its share of the row."""
-    confusion, names = found.confusion, found.classes
-    figure, axis = new_figure(3.45)
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    # The root lets mistakes of a few per cent be seen beside a diagonal of ninety.
-    cells = [[to_rgba(SERIES[0], share) for share in row] for row in shares**0.5]
-    edges = np.arange(len(names) + 1) - 0.5
-    axis.pcolormesh(edges, edges, np.array(cells))
-    for (row, column), count in np.ndenumerate(confusion):
-        if count:
-            full = shares[row, column] ** 0.5 > 0.55
-            colour = GROUND if full else TEXT
-            axis.text(column, row, str(count), ha="center", va="center", fontsize=6.5, color=colour)
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(names)), names)
-    axis.set(xlabel="predicted", ylabel="true", aspect="equal")
-    axis.invert_yaxis()
-    axis.grid(visible=False)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
-    return Picture(
-        "confusion",
-        figure,
-        f"Confusion matrix of {len(names)} classes: {confusion.trace():,} of {confusion.sum():,} images are on "
-        "its diagonal. The table by class names the chief confusions.",
-        "Test images by true class (row) and predicted class (column); colour: share of the row, on a root scale.",
-    )
-
-
-@in_style
-def class_bars(found: Tested) -> Picture:
-    """Accuracy of each class in per cent, the best on top, with its 95 % interval; the line is the whole test set's."""
-    confusion, names, shares = found.confusion, found.classes, accuracy_by_class(found.confusion)
-    figure, axis = new_figure(3.45)
-    images = confusion.sum(axis=1)
-    present = np.flatnonzero(images)
-    order = present[np.argsort(shares[present], kind="stable")]
-    low, high = wilson(confusion.diagonal(), images)
-    spread = 100 * np.stack((shares - low, high - shares))[:, order].clip(0)
-    named = [names[k] for k in order]
-    axis.barh(named, 100 * shares[order], height=0.66, color=SERIES[0])
-    axis.errorbar(100 * shares[order], named, xerr=spread, fmt="none", color=TEXT, elinewidth=0.9, capsize=1.5)
-    for name, share in zip(named, 100 * shares[order], strict=True):
-        axis.text(102, name, f"{share:.1f}", va="center")  # in a column, which no bar or line comes near
-    whole = 100 * confusion.trace() / max(images.sum(), 1)
-    axis.axvline(whole, color=SERIES[1], linewidth=1.1, linestyle="--", label=f"all classes {whole:.2f} %")
-    axis.set(xlabel="accuracy, %", xlim=(0, 100))
-    axis.set_xticks(range(0, 101, 20))
-    axis.grid(visible=False, axis="y")
-    axis.grid(visible=True, axis="x")
-    axis.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper right")
-    best, worst = int(np.nanargmax(shares)), int(np.nanargmin(shares))
-    return Picture(
-        "classes",
-        figure,
-        f"Bars of the accuracy of each class, from {names[worst]} with {percent(shares[worst], 1)} to "
-        f"{names[best]} with {percent(shares[best], 1)}.",
-        "Accuracy by class, with 95 % score intervals.",
-    )
 
 
 @in_style
@@ -190,10 +151,12 @@ def mistakes(found: Tested, dataset: Dataset) -> Picture:
     """The surest mistakes; below each image its class, the one predicted and its probability."""
     rows = max(-(-len(found.wrong) // MISTAKES), 1)
     figure, axis = new_figure(1.02 * rows)
+    true, predicted = [brief(name) for name in found.true], [f"→ {brief(name)}" for name in found.predicted]
+    size = _size(6.5, (*true, *predicted), WIDTH / MISTAKES)
     for k, (x, y) in enumerate(_tiles(axis, dataset.test_images[found.wrong], MISTAKES, rows, pitch=(37, 53))):
-        lines = ((found.true[k], TEXT), (f"→ {found.predicted[k]}", SERIES[1]), (certainty(found.confidence[k]), QUIET))
+        lines = ((true[k], TEXT), (predicted[k], SERIES[1]), (certainty(found.confidence[k]), QUIET))
         for line_number, (text, colour) in enumerate(lines):
-            axis.text(x + 16, y + 33.5 + 5.3 * line_number, text, fontsize=6.5, color=colour, ha="center", va="top")
+            axis.text(x + 16, y + 33.5 + 5.3 * line_number, text, fontsize=size, color=colour, ha="center", va="top")
     return Picture(
         "mistakes",
         figure,
@@ -214,3 +177,8 @@ def _tiles(
     axis.set(xlim=(0, across * (columns - 1) + 32), ylim=(down * rows, 0), aspect="equal")
     axis.axis("off")
     return corners
+
+
+def _size(most: float, names: Sequence[str], room: float) -> float:
+    """Points, at most `most`, in which each of the names has room in so many inches."""
+    return min(most, room * POINTS / (0.64 * max(map(len, names), default=1)))  # a letter may be as wide as that

@@ -13,10 +13,13 @@ import torchinfo
 from torch import nn
 
 from fastcifar.data.dataset import Dataset
+from fastcifar.data.images import RULE
 from fastcifar.data.load import load_dataset
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of, require_no_link
-from fastcifar.own import NetworkFactory
+from fastcifar.own import NetworkFactory, own_files, unnamed
+from fastcifar.recipe import DATASETS
+from fastcifar.report.class_figures import FEW
 from fastcifar.report.figures import curves, seconds
 from fastcifar.report.pages import render, write_page
 from fastcifar.report.run_figures import answers, transformed, transforms
@@ -27,9 +30,9 @@ from fastcifar.runs.steps import read_steps
 
 
 def write_report(
-    run: Path,
-    out: Path | None = None,
-    data: Path | None = None,
+    run: str | Path,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
     *,
     dataset: Dataset | None = None,
     found: Tested | None = None,
@@ -38,24 +41,27 @@ def write_report(
 ) -> Path:
     """Write index.html and its PNG files into `out`, by default `run`/report; return the path of index.html.
 
+    >>> fastcifar.write_report("runs/mine").as_posix()
+    'runs/mine/report/index.html'
+
     `run` is the folder of a finished run. Its images are `dataset` where they are in memory already, else they are
     loaded, CIFAR-10 from `data` (see `load_cifar10`). The weights are tested again for what the log does not hold,
     unless that is `found` already (`tested`). `model` and `trust_code` are those of `open_run`.
     Raises `InputError`, one line, where the run is not finished, its images are others, or a file cannot be written.
     """
-    folder = run / "report" if out is None else out
+    folder = Path(run) / "report" if out is None else Path(out)
     if out is None:
         require_no_link(folder)
     saved = open_run(run, model=model, trust_code=trust_code)
     require_folder_of(folder)
     recipe, log = saved.recipe, read_log(saved)
-    dataset = load_dataset(recipe, data) if dataset is None else dataset
+    dataset = load_dataset(recipe, Path(data) if data else None) if dataset is None else dataset
     here = {"name": dataset.name, "train_images": len(dataset.train_images), "test_images": len(dataset.test_images)}
     if not here.items() <= saved.run["dataset"].items():
         raise InputError(f"{saved.path / 'run.json'}: dataset: is not the one here: {dataset.describe()}")
     found = tested(saved, dataset) if found is None else found
     images = np.array([len(dataset.test_labels)])
-    seen = transformed(recipe, dataset)
+    seen = transformed(recipe, dataset, len(log))
     drawn = curves(recipe, log, read_steps(saved.path, len(log))) | answers(found, dataset)
     drawn["transforms"] = transforms(recipe, seen)
     if spent := seconds(saved.run["result"]):
@@ -85,7 +91,8 @@ def write_report(
         tested=found,
         classes=_by_class(found),
         seen=seen,
-        again=_again(saved),
+        again=_again(saved, dataset),
+        folded=len(found.classes) > FEW,
         pictures=drawn,
         sources=saved.sources(),
         **_layers(saved.model),
@@ -93,23 +100,30 @@ def write_report(
     return write_page(folder, page, {name: one.png() for name, one in drawn.items()})
 
 
-def _again(saved: Finished) -> str:
-    """The command line that trains the same again, in the run's folder."""
-    execution = saved.run["execution"]
+def _again(saved: Finished, dataset: Dataset) -> str | None:
+    """The command line that trains the same again, in the run's folder; DIR is where the images of a folder are. None
+    where no command does: of arrays in memory, and of code without a source."""
+    recipe, execution = saved.recipe, saved.run["execution"]
+    ships, folder = recipe.dataset in DATASETS, dataset.source.endswith(RULE)  # as a folder's says of each file
+    if not (ships or folder) or unnamed(recipe) or None in own_files(recipe).values():
+        return None
     parts = [part for part in ("device", "loader", "precision", "compile") if part in execution]
-    flags = (word for part in parts for word in (f"--{part}", str(execution[part])))
+    flags = [word for part in parts for word in (f"--{part}", str(execution[part]))]
+    flags += ["--sync-batchnorm"] if execution.get("sync_batchnorm") else []
+    flags += [] if ships else ["--data", "DIR"]
     return shlex.join(["fastcifar", "train", "--recipe", f"{saved.name}.toml", *flags])
 
 
 def _by_class(found: Tested) -> list[tuple[str, ...]]:
     """Name, images, accuracy and precision of each class, and the class it is most often taken for."""
-    others = found.confusion * (1 - np.eye(len(found.classes), dtype=np.int64))
     shares = accuracy_by_class(found.confusion), precision_by_class(found.confusion)
     rows: list[tuple[str, ...]] = []
     for k, (name, accuracy, precision) in enumerate(zip(found.classes, *shares, strict=True)):
-        images, worst = found.confusion[k].sum(), int(others[k].argmax())
-        taken = f"{found.classes[worst]} ({percent(others[k, worst] / max(images, 1), 1)})"
-        taken = taken.replace(" %", "\N{NO-BREAK SPACE}%") if others[k, worst] else "none"
+        others = found.confusion[k].copy()  # a row at a time: of many classes the matrix takes most of the memory
+        others[k] = 0
+        images, worst = found.confusion[k].sum(), int(others.argmax())
+        taken = f"{found.classes[worst]} ({percent(others[worst] / max(images, 1), 1)})"
+        taken = taken.replace(" %", "\N{NO-BREAK SPACE}%") if others[worst] else "none"
         rows.append((name, f"{images:,}", percent(accuracy, 1), percent(precision, 1), taken))
     return rows
 

@@ -112,9 +112,12 @@ class TensorBoard(RunObserver):
         self._writer.flush()
 
     def pictures(self, found: Tested, dataset: Dataset) -> None:
-        """Draw the surest mistakes and the confusion matrix of the test as the report does, and close the file."""
+        """Draw the surest mistakes and the confusion matrix of the test as, and where, the report does; close the
+        file."""
         drawn = answers(found, dataset)
         with self:
             for name in ("confusion", "mistakes"):
+                if name not in drawn:
+                    continue
                 pixels = np.asarray(Image.open(io.BytesIO(drawn[name].png())).convert("RGB"))
                 self._writer.add_image(f"test/{name}", pixels, self._epoch, dataformats="HWC")

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from fastcifar.recipe.tables import AnyModel, Resnet, Speednet
 
 NONE = "–"
+LONGEST_NAME = 20  # letters of a class in a picture
 
 
 def number(value: float | None, form: str) -> str:
@@ -67,6 +68,11 @@ def _said(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def brief(name: str) -> str:
+    """The name of a class, as long as a picture has room for."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def network_name(model: AnyModel) -> str:

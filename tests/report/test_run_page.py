@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import html
 import io
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +18,19 @@ import numpy as np
 import pytest
 from numpy_loader import numpy_images
 from PIL import Image
+from safetensors.torch import load_file
 
+import fastcifar
+from fastcifar.commands import main
 from fastcifar.data.dataset import MEAN, STD, Dataset
+from fastcifar.data.folder import load_folder
 from fastcifar.data.plan import draw_plan
 from fastcifar.errors import InputError
-from fastcifar.recipe import Augmentation, Recipe
-from fastcifar.report import figures
+from fastcifar.execution import Execution
+from fastcifar.recipe import Augmentation, Recipe, Resnet, Schedule, Selection
+from fastcifar.report import class_figures, figures, run_page
 from fastcifar.report.drawing import WIDTH
-from fastcifar.report.run_figures import IMAGES, PLANS, answers, transformed
+from fastcifar.report.run_figures import IMAGES, PLANS, answers, transformed, transforms
 from fastcifar.report.run_page import write_report
 from fastcifar.report.text import certainty, percent
 from fastcifar.runs import predictions
@@ -87,7 +94,7 @@ def test_every_picture_is_a_file_and_in_the_page(page_file: Path) -> None:
         _, _, width, height = map(float, svg.attrib["viewBox"].split())
         assert file.width / file.height == pytest.approx(width / height, rel=0.01)
         images = [image.attrib["href"] for image in svg.iter("image")]
-        assert len(images) == {"mistakes": 25, "transforms": IMAGES * (1 + PLANS)}.get(name, 0)
+        assert len(images) == {"mistakes": 25, "transforms": IMAGES * (1 + 2)}.get(name, 0)
         for image in images:
             kind, _, data = image.partition(",")
             assert kind == "data:image/png;base64"
@@ -127,7 +134,7 @@ def test_every_part_is_there(page_file: Path, run: Path) -> None:
     assert "tiny, seed 0" in text
     assert len(rows(text, "by-class")) == 10 + 1
     assert len(rows(text, "wrong")) == 25
-    assert len(rows(text, "plans")) == IMAGES * PLANS
+    assert [row[1] for row in rows(text, "plans")] == ["1", "2"] * IMAGES  # no epoch that never was
     assert len(rows(text, "log")) == 2
     said = json.loads((run / "run.json").read_text())
     assert percent(said["result"]["final_accuracy"]) in text
@@ -177,7 +184,7 @@ def test_the_layers_add_up(page_file: Path, run: Path) -> None:
 )
 def test_the_transforms_are_those_of_training(small: Dataset, augmentation: Augmentation) -> None:
     recipe = Recipe(seed=3, augmentation=augmentation)
-    seen = transformed(recipe, small)
+    seen = transformed(recipe, small, 24)
     first = draw_plan(300, augmentation, seed=3, epoch=0).indices[:IMAGES]
     assert seen.images_nhwc.shape == (IMAGES, 1 + PLANS, 32, 32, 3)
     assert (seen.images_nhwc[:, 0] == small.train_images[first]).all()
@@ -189,6 +196,111 @@ def test_the_transforms_are_those_of_training(small: Dataset, augmentation: Augm
             (image,) = numpy_images(small.train_images, plan[place : place + 1], augmentation)
             pixels = image.transpose(1, 2, 0) * STD + MEAN
             assert np.abs(pixels - seen.images_nhwc[k, 1 + epoch]).max() <= 0.51
+
+
+def caption(recipe: Recipe, dataset: Dataset, epochs: int) -> str:
+    return transforms(recipe, transformed(recipe, dataset, epochs)).caption
+
+
+def test_the_transforms_are_of_no_epoch_that_never_was(page_file: Path, small: Dataset) -> None:
+    """Be it that the recipe has fewer, or that the run stopped early."""
+    assert transformed(Recipe(), small, 2).images_nhwc.shape == (IMAGES, 1 + 2, 32, 32, 3)
+    text = page_file.read_text()
+    drawn = svgs(text)["transforms"]
+    said = {one.text for one in drawn.iter("text")}
+    assert {"epoch 1", "epoch 2"} <= said
+    assert "epoch 3" not in said
+    assert "what the plans of 2 epochs make of it" in drawn.attrib["aria-label"]
+
+
+def test_what_the_transforms_do_not_show_is_said(small: Dataset) -> None:
+    plain = caption(Recipe(), small, 6)
+    assert plain == "The first 3 images of the run as they are, and as the plans of its epochs transform them."
+    assert caption(Recipe(image_sizes=(32,), batch_size=100, drop_last=True), small, 6) == plain
+    assert caption(Recipe(image_sizes=(16, 24, 32)), small, 4).removeprefix(plain) == (
+        " In the run they were then resized to the epoch's size: 16, 24, 32, 32 pixels a side."
+    )
+    own = replace(Recipe(), augmentation=Augmentation(own="mine.py:blur"))
+    assert caption(own, small, 6).removeprefix(plain) == " What mine.py:blur then made of them is not shown."
+    left_out = " In later epochs the run left some images out, which may be among these."
+    selective = Recipe(batch_size=50, selection=Selection(leave_out=0.5, after_epoch=5))
+    for recipe in (selective, Recipe(batch_size=128, drop_last=True)):
+        assert caption(recipe, small, 6).removeprefix(plain) == left_out
+    assert caption(selective, small, 5) == plain
+
+
+def again(page: Path) -> list[str]:
+    """The words of the command that trains the same again, none where the page has none."""
+    found = re.search(r"The same again, .*?<code>(.*?)</code>", page.read_text())
+    return shlex.split(html.unescape(found[1])) if found else []
+
+
+def trained(run: Path, dataset: Dataset) -> Path:
+    """A run of one epoch on a handful of images."""
+    recipe = Recipe(epochs=1, batch_size=2, model=Resnet(width=2), schedule=Schedule(peak_epoch=1))
+    fastcifar.train(recipe, dataset=dataset, execution=Execution("cpu", "fused", "float32", "off"), out=run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, small: Dataset) -> Path:
+    """A folder of images of two classes, four to train on and two to test on."""
+    folder = tmp_path_factory.mktemp("folders") / "photos"
+    for number in range(6):
+        place = folder / ("train" if number < 4 else "test") / ("cat", "dog")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(small.train_images[number]).save(place / f"{number}.png")
+    return folder
+
+
+def test_the_same_again_is_a_command_that_does_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder of images too, wherever that is then."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    dataset = load_folder(photos)
+    run = trained(tmp_path / "run", dataset)
+    words = again(write_report(run, tmp_path / "page", dataset=dataset))
+    assert words[-2:] == ["--data", "DIR"]
+    monkeypatch.chdir(run)
+    assert main([*words[1:-1], str(photos), "--out", str(tmp_path / "again"), "--no-report"]) == 0
+    assert load_file(tmp_path / "again" / "model.safetensors").keys() == load_file("model.safetensors").keys()
+    for name, weights in load_file("model.safetensors").items():
+        assert weights.equal(load_file(tmp_path / "again" / "model.safetensors")[name])
+
+
+def test_the_same_again_has_the_flags_that_change_it(
+    page_file: Path, run: Path, small: Dataset, tmp_path: Path
+) -> None:
+    assert "--data" not in again(page_file)  # which ships
+    assert "--sync-batchnorm" not in again(page_file)
+    copied = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
+    said = json.loads((copied / "run.json").read_text())
+    said["execution"]["sync_batchnorm"] = True
+    (copied / "run.json").write_text(json.dumps(said))
+    assert again(write_report(copied, dataset=small)) == [*again(page_file), "--sync-batchnorm"]
+
+
+def test_nothing_is_said_of_again_where_no_command_does_it(small: Dataset, tmp_path: Path) -> None:
+    """Of arrays in memory, which are nowhere else."""
+    images, labels = small.train_images[:4], np.array([0, 1, 0, 1])
+    arrays = Dataset.from_arrays(images, labels, images, labels)
+    page = write_report(trained(tmp_path / "run", arrays), dataset=arrays)
+    assert again(page) == []
+    assert "The same again" not in page.read_text()
+
+
+def test_a_page_of_many_classes_is_without_the_matrix_and_folds_the_table(
+    run: Path, small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_figures, "MOST", 9)
+    monkeypatch.setattr(run_page, "FEW", 9)
+    page = write_report(run, tmp_path / "page", dataset=small)
+    assert not (page.parent / "confusion.png").exists()
+    text = page.read_text()
+    assert "onfusion matrix" not in text
+    assert re.search(r"<details><summary>Every class in numbers</summary>\s*<div[^>]*>\s*<table id=\"by-class\"", text)
+    assert len(rows(text, "by-class")) == 10 + 1
 
 
 def test_one_file_that_loads_nothing(page_file: Path) -> None:
