@@ -4,25 +4,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastcifar.data.cifar import load_cifar10
+    from fastcifar.data.cifar import load_cifar10, load_cifar100
     from fastcifar.data.dataset import Dataset
+    from fastcifar.data.folder import load_folder
     from fastcifar.data.loader import loader
+    from fastcifar.errors import InputError, RunError
     from fastcifar.execution import Execution
     from fastcifar.recipe import Recipe
-    from fastcifar.runs.api import find_lr, load, resume, train
+    from fastcifar.recipe.files import load_recipe
+    from fastcifar.report.progress import TrainingConsole
+    from fastcifar.report.run_page import write_report
+    from fastcifar.runs.api import evaluate, find_lr, resume, train
+    from fastcifar.runs.observer import RunObserver, Trained
+    from fastcifar.runs.saved import load
     from fastcifar.training.evaluate import normalise
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Execution", "Recipe", "find_lr", "load", "load_cifar10", "loader", "normalise", "resume"]
-__all__ += ["train"]
+__all__ = ["Dataset", "Execution", "InputError", "Recipe", "RunError", "RunObserver", "Trained", "TrainingConsole"]
+__all__ += ["evaluate", "find_lr", "load", "load_cifar10", "load_cifar100", "load_folder", "load_recipe", "loader"]
+__all__ += ["normalise", "resume", "train", "write_report"]
 
 _PLACES = {
-    "fastcifar.data.cifar": ("load_cifar10",),
+    "fastcifar.data.cifar": ("load_cifar10", "load_cifar100"),
     "fastcifar.data.dataset": ("Dataset",),
+    "fastcifar.data.folder": ("load_folder",),
     "fastcifar.data.loader": ("loader",),
+    "fastcifar.errors": ("InputError", "RunError"),
     "fastcifar.execution": ("Execution",),
     "fastcifar.recipe": ("Recipe",),
-    "fastcifar.runs.api": ("find_lr", "load", "resume", "train"),
+    "fastcifar.recipe.files": ("load_recipe",),
+    "fastcifar.report.progress": ("TrainingConsole",),
+    "fastcifar.report.run_page": ("write_report",),
+    "fastcifar.runs.api": ("evaluate", "find_lr", "resume", "train"),
+    "fastcifar.runs.observer": ("RunObserver", "Trained"),
+    "fastcifar.runs.saved": ("load",),
     "fastcifar.training.evaluate": ("normalise",),
 }
 

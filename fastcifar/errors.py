@@ -8,7 +8,14 @@ if TYPE_CHECKING:
 
 
 class InputError(Exception):
-    """Bad input: one line that says what was wrong, where, and what to do. Exit code 2."""
+    """Bad input: one line that says what was wrong, where, and what to do. Exit code 2.
+
+    >>> try:
+    ...     fastcifar.train("labtop")
+    ... except fastcifar.InputError as error:
+    ...     print(str(error).rpartition("(")[2])
+    perhaps you meant laptop)
+    """
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,7 +27,15 @@ class Stopped(KeyboardInterrupt):
 
 
 class RunError(Exception):
-    """A run that started well and failed: one line that says when and why. Exit code 1."""
+    """A run that started well and failed: one line that says when and why. Exit code 1.
+
+    >>> try:
+    ...     rates = {"max_lr": 1e30, "min_lr": 1e29}
+    ...     fastcifar.train("seed", epochs=5, schedule=rates, model={"width": 2}, dataset="synthetic", limit_train=2048)
+    ... except fastcifar.RunError as error:
+    ...     print(str(error).partition(",")[0])
+    the loss is nan in epoch 1
+    """
 
 
 def memory_problem(error: BaseException, remedy: str = "a smaller batch or network needs less") -> str | None:

@@ -9,9 +9,9 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, short
 
 LoaderName = Literal["dali", "fused"]
 NO_CUDA = "--device cuda: torch finds no CUDA device here; use --device cpu or auto"
@@ -26,7 +26,7 @@ class Execution:
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """CUDA if there is a GPU, else the CPU; or the one named."""
+    """CUDA if there is a GPU, of several the first in $CUDA_VISIBLE_DEVICES, else the CPU; or the one named."""
     loader: Literal["auto", "dali", "fused"] = "auto"
     """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: fused, alone many
     times as fast on GPUs and CPUs; dali where there is no compiler."""
@@ -46,10 +46,14 @@ def resolve(execution: Execution, *, own: bool = False) -> tuple[Execution, list
     """What this machine will run for `execution`, no field `auto`, and the lines that a person should be told.
 
     `own`: the network or the optimizer is somebody's own, of which nobody knows whether it fits into a CUDA graph.
-    Raises `InputError` where a named device or precision is not there.
+    Raises `InputError` at a value that is none of a field's, and where a named device or precision is not there.
     """
     import torch
 
+    for name, kind in get_type_hints(Execution).items():
+        if get_origin(kind) is Literal and getattr(execution, name) not in get_args(kind):
+            gpu = ", of several GPUs the one that $CUDA_VISIBLE_DEVICES names" if name == "device" else ""
+            raise InputError(f"{name}: {short(getattr(execution, name))} is none of {', '.join(get_args(kind))}{gpu}")
     if not 0 <= execution.checkpoint_seconds < math.inf:
         raise InputError(f"--checkpoint-seconds {execution.checkpoint_seconds:g}: must be 0 or more")
     notes: list[str] = []
@@ -59,9 +63,7 @@ def resolve(execution: Execution, *, own: bool = False) -> tuple[Execution, list
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(NO_CUDA)
 
-    loader = execution.loader
-    if loader == "auto":
-        loader = "fused" if compiler() or not has_dali() else "dali"
+    loader = fastest_loader() if execution.loader == "auto" else execution.loader
 
     precision = execution.precision
     if precision == "auto":
@@ -85,6 +87,11 @@ def resolve(execution: Execution, *, own: bool = False) -> tuple[Execution, list
         if processes()[1] > 1:
             raise InputError("--compile cuda-graph: for one process")
     return replace(execution, device=device, loader=loader, precision=precision, compile=mode), notes
+
+
+def fastest_loader() -> LoaderName:
+    """What the loader `auto` is on this machine."""
+    return "fused" if compiler() or not has_dali() else "dali"
 
 
 def processes() -> tuple[int, int]:

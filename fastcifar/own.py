@@ -105,7 +105,7 @@ def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[
         if part in given:
             bare, arguments = _taken_apart(_callable(part, given[part]))
             found[part] = bare
-            name, text, place = _source(bare)
+            name, text, place = _source(bare, part)
             if text is None:
                 unknown.append(f"{part} {name}")
             recipe = _with_name(recipe, part, name, None if text is None else digest(text), arguments=arguments)
@@ -150,6 +150,11 @@ def located(recipe: Recipe, places: Mapping[str, Path]) -> Recipe:
     return recipe
 
 
+def unnamed(recipe: Recipe) -> list[str]:
+    """The parts of one's own that no name in a file finds again, such as a lambda."""
+    return [part for part in PARTS if "<" in (_named(recipe, part) or "")]
+
+
 def file_of(name: str) -> str:
     """The file of FILE.py:NAME."""
     return name.partition(":")[0]
@@ -170,6 +175,15 @@ def read_source(file: Path) -> str:
         raise InputError(f"{file}: is not a text in UTF-8: {error}") from error
 
 
+_importing: list[Path] = []  # files of one's own whose code is being run, to have what it defines
+
+
+def require_no_import() -> None:
+    """Raises `InputError` where a file of one's own, imported for the network in it, say, trains another as it is."""
+    if _importing:
+        raise InputError('it trains where it is imported; put that below if __name__ == "__main__":')
+
+
 def from_source(text: str, file: Path, name: str) -> Any:
     """What `name` is in a module made of `text`, whose file is, or was, `file`. Raises `InputError`."""
     module_name = f"fastcifar_own_{file.stem}_{digest(text)[:12]}"
@@ -180,6 +194,7 @@ def from_source(text: str, file: Path, name: str) -> Any:
         module = importlib.util.module_from_spec(spec)
         module.__file__ = str(file)
         sys.modules[module_name] = module  # dataclasses look for their module there
+        _importing.append(file)
         try:
             exec(compile(text, str(file), "exec"), module.__dict__)
         except BaseException as error:
@@ -187,6 +202,8 @@ def from_source(text: str, file: Path, name: str) -> Any:
             if not isinstance(error, Exception | SystemExit):
                 raise
             raise InputError(f"{file}: cannot be imported: {said(error, file)}") from error
+        finally:
+            _importing.remove(file)
     target: Any = module
     for part in name.split("."):
         if not hasattr(target, part):
@@ -239,9 +256,9 @@ def _taken_apart(value: Any) -> tuple[Any, dict[str, Any]]:
     return value, {}
 
 
-def _source(value: Any) -> tuple[str, str | None, Path | None]:
-    """FILE.py:NAME of a callable, the text of its file, and where that is; of what was typed in, its own text; None
-    where there is none."""
+def _source(value: Any, part: str) -> tuple[str, str | None, Path | None]:
+    """FILE.py:NAME of a callable, the text of its file, and where that is; of a `part` that was typed in, its own text;
+    None where there is none."""
     name = re.sub(r"[\x00-\x1f]", "?", getattr(value, "__qualname__", None) or type(value).__name__)
     module = sys.modules.get(getattr(value, "__module__", None) or "")
     file = getattr(module, "__file__", None)
@@ -253,7 +270,7 @@ def _source(value: Any) -> tuple[str, str | None, Path | None]:
         text = inspect.getsource(value)
     except (OSError, TypeError):
         return f"python:{name}", None, None
-    return f"notebook.py:{name}", textwrap.dedent(text), None
+    return f"notebook_{part}.py:{name}", textwrap.dedent(text), None
 
 
 def _named(recipe: Recipe, part: str) -> str | None:

@@ -102,6 +102,20 @@ def test_float16_on_a_cpu(no_gpu: None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"device": "cuda:1"}, r"device: 'cuda:1' is none of auto, cuda, cpu, of several GPUs the one that \$CUDA_VIS"),
+        ({"precision": "bf16"}, "precision: 'bf16' is none of auto, float32, bfloat16, float16$"),
+        ({"loader": "ffcv"}, "loader: 'ffcv' is none of auto, dali, fused$"),
+        ({"compile": None}, "compile: None is none of auto, off"),
+    ],
+)
+def test_a_value_that_a_field_does_not_have(given: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=f"^{said}"):
+        resolve(Execution(**given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("given", "processes", "said"),
     [
         (Execution("cpu", compile="cuda-graph"), "1", "needs a GPU"),

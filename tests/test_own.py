@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
+import linecache
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import fastcifar
 from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
-from fastcifar.own import OwnCode, called, from_source, own_files, sealed
+from fastcifar.own import OwnCode, called, from_source, own_files, sealed, unnamed
 from fastcifar.recipe import Augmentation, OwnModel, OwnOptimizer, Recipe, merged
 
 NET = """
@@ -93,6 +95,37 @@ def test_who_trains_with_it_says_whether_a_step_is_ones_own(
     flag = "--augmentation.own" if part == "augmentation" else f"--{part}"
     assert main(["bench", "profile", "--recipe", "laptop", flag, f"{file}:{name}", "--dataset", "synthetic"]) == 2
     assert asked == [steps] * 3
+
+
+def test_functions_typed_into_a_notebook_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a function has source, but no file."""
+    notebook = ModuleType("notebook")
+    monkeypatch.setitem(sys.modules, "notebook", notebook)
+    texts = ["def make(network):\n    return None\n", "def dim(images, generator):\n    return images\n"]
+    for number, text in enumerate(texts):
+        monkeypatch.setitem(linecache.cache, f"<cell {number}>", (len(text), None, text.splitlines(True), "cell"))
+        exec(compile(text, f"<cell {number}>", "exec"), notebook.__dict__)
+    recipe, own = sealed(Recipe(), {"optimizer": notebook.make, "augmentation": notebook.dim})
+    assert set(own.sources) == {"notebook_optimizer.py", "notebook_augmentation.py"} == set(own_files(recipe))
+    assert own.unknown == ()
+    assert unnamed(recipe) == []
+
+
+def test_a_file_that_trains_where_it_is_imported_is_refused(tmp_path: Path) -> None:
+    """It is imported again to go on with its run, and would begin another one."""
+    (path := tmp_path / "net.py").write_text(f"{NET}\nimport fastcifar\nfastcifar.train('laptop', model=Net)\n")
+    with pytest.raises(InputError, match=r"net.py: cannot be imported: InputError: it trains .* below if __name__"):
+        sealed(of(path))
+    path.write_text(f"{NET}\nimport fastcifar\nfastcifar.find_lr('laptop', model=Net)\n")
+    with pytest.raises(InputError, match="it trains where"):
+        sealed(of(path))
+    path.write_text(NET)
+    assert sealed(of(path))
+
+
+def test_what_has_no_name_is_said(small: Dataset) -> None:
+    recipe, _ = sealed(Recipe(), {"optimizer": lambda network: None, "augmentation": lambda images, generator: images})
+    assert unnamed(recipe) == ["optimizer", "augmentation"]
 
 
 def test_a_recipe_without_code_of_ones_own_stays_as_it_is() -> None:

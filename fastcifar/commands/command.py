@@ -17,7 +17,7 @@ from tyro.conf import AvoidSubcommands, arg
 
 from fastcifar.errors import InputError
 from fastcifar.execution import NO_CUDA, Execution, has_gpu, may_have_cuda, resolve
-from fastcifar.files import require_folder_of
+from fastcifar.files import expanded, require_folder_of
 from fastcifar.recipe import Model, Recipe, Resnet
 from fastcifar.recipe.files import load_recipe
 from fastcifar.recipe.tables import optional
@@ -48,7 +48,7 @@ class Command(ABC):
         folder: Path | None = getattr(self, "data", None)
         if folder is not None:
             try:
-                os.listdir(os.path.expanduser(folder))  # noqa: PTH111, PTH208 (as `fastcifar.data.cifar` does)
+                os.listdir(expanded(folder))  # noqa: PTH208 (unlike is_dir, says why a folder is unreadable)
             except OSError as error:
                 raise InputError(f"--data {folder}: {error.strerror}; name the folder of the images") from error
 
@@ -75,14 +75,17 @@ DataFolder = Annotated[
     Path | None,
     optional(
         "DIR",
-        help="Folder that holds cifar-10-batches-py (or cifar-100-python, or a folder's train/ and test/); else "
-        "$FASTCIFAR_DATA, else the user's cache, with a download at need.",
+        help="Folder that holds cifar-10-batches-py or cifar-100-python, else $FASTCIFAR_DATA, else the user's cache, "
+        "with a download at need; of other images, the folder of train/ and test/.",
     ),
 ]
 TrustCode = Annotated[
     bool, arg(help="Run the code of somebody's own that came with the run; without this it is not executed.")
 ]
-Device = Annotated[Literal["auto", "cuda", "cpu"], arg(help="CUDA if there is a GPU, else the CPU; or the one named.")]
+Device = Annotated[
+    Literal["auto", "cuda", "cpu"],
+    arg(help="CUDA if there is a GPU, of several the first in $CUDA_VISIBLE_DEVICES, else the CPU; or the one named."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

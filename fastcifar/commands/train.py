@@ -2,7 +2,7 @@
 
 import os
 from argparse import Namespace
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -98,12 +98,18 @@ class Train(Trains):
         board = TensorBoard(path / "tensorboard") if self.tensorboard else None
         if count > 1:
             console.say(f"{count} processes, each with its share of every batch")
-        with TrainingConsole(console) as table, board or nullcontext():
-            about["observers"] = [RangeTest(), table, *([board] if board else [])]
+        about["observers"] = [RangeTest(), TrainingConsole(console), *([board] if board else [])]
+        try:
             if run:
                 trained = resume(path, recipe=self.recipe, trust_code=self.trust_code, **about)
             else:
                 trained = train(self.recipe, name=name, out=path, find_lr=self.find_lr, **about)
+        except BaseException:
+            if not (run or self.out):
+                with suppress(OSError):
+                    path.rmdir()  # of a run that has not begun
+                    path.parent.rmdir()
+            raise
         print_result(console, trained, self.recipe.target)
         console.say(f"kept in {path}")
         own = trained.own.model
@@ -129,6 +135,12 @@ class Train(Trains):
 class FindLr(Trains):
     """Find the learning rate of a recipe by a range test: LRMIN, LRMAX, the picture and the values."""
 
+    start_lr: Annotated[float | None, optional("X")] = None
+    """The first rate; default 1e-5, or 0.001 where it is a factor of the rates that the optimizer brings."""
+    end_lr: Annotated[float | None, optional("X")] = None
+    """The last rate; default 1, or as a factor 100."""
+    steps: int = 100
+    """How many, at rates in equal factors."""
     out: Annotated[Path | None, optional("DIR")] = None
     """Folder of the picture and the values; default runs/<utc time>-<recipe>-find-lr-seed<seed>."""
 
@@ -136,18 +148,22 @@ class FindLr(Trains):
         """Test, print, keep."""
         from fastcifar.report.charts import keep_lr
         from fastcifar.report.tables import print_lr
-        from fastcifar.runs.api import find_lr
         from fastcifar.runs.directory import default_path
+        from fastcifar.training.lr_finder import find_lr
+        from fastcifar.training.trainer import Trainer
 
         if self.out and self.out.exists():
             require_folder_of(self.out)
         about = self.prepared(console)
         console.say(f"range test of {about.describe()}")
         with console.status("setting up") as status:
+            trainer = Trainer(about.recipe, about.dataset, about.execution, about.own)
+            console.say(*trainer.notes)
             found = find_lr(
-                self.recipe,
-                execution=about.execution,
-                dataset=about.dataset,
+                trainer,
+                start_lr=self.start_lr,
+                end_lr=self.end_lr,
+                steps=self.steps,
                 progress=lambda step, steps: status.update(f"step {step}/{steps}"),
             )
         folder = self.out or default_path(f"{about.name}-find-lr", self.recipe)

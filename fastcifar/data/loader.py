@@ -10,8 +10,8 @@ from torch import Tensor
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader
 from fastcifar.data.plan import EpochPlan, draw_plan, plain_plan
-from fastcifar.errors import InputError
-from fastcifar.execution import LoaderName
+from fastcifar.errors import InputError, short
+from fastcifar.execution import LoaderName, fastest_loader
 from fastcifar.recipe import Augmentation, Recipe, validated
 
 LOADERS: tuple[str, ...] = get_args(LoaderName)
@@ -24,7 +24,7 @@ class Loader(Protocol):
         """Execute `plan`, in batches of the loader's size; the last may be shorter.
 
         Yields normalised images (B, 3, 32, 32), channels_last in memory, and labels (B,) int64, both on the training
-        device. Closing the generator early is fine; a new call starts afresh.
+        device. Closing the generator early is fine; a new call starts afresh, and of `dali` ends the one before.
         """
         ...
 
@@ -59,26 +59,34 @@ def open_loader(
 class Epochs:
     """The batches of one epoch each time it is iterated over: the next epoch, then the one after."""
 
-    def __init__(self, loader: Loader, images: int, plan: Callable[[int], EpochPlan], *, batch_size: int) -> None:
-        self._loader, self._images, self._plan, self._batch_size = loader, images, plan, batch_size
-        self.epoch = 0  # the next one, counted from 0; `plan` gives its plan
+    epoch: int
+    """The next one, counted from 0; set it to go on where an earlier program was."""
+
+    def __init__(
+        self, loader: Loader, images: int, plan: Callable[[int], EpochPlan], *, batch_size: int, drop_last: bool
+    ) -> None:
+        self._loader, self._plan, self.epoch = loader, plan, 0
+        self._batches, rest = divmod(images, batch_size)
+        self._images = images - rest if drop_last else images
+        self._batches += bool(rest) and not drop_last
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return -(-self._images // self._batch_size)
+        return self._batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, 3, 32, 32) channels_last and labels (B,) int64: see `Loader`."""
-        plan = self._plan(self.epoch)
+        plan = self._plan(self.epoch)[: self._images]
         self.epoch += 1
         return self._loader.batches(plan)
 
 
 def loader(
-    name: LoaderName,
+    name: LoaderName | Literal["auto"],
     dataset: Dataset,
     *,
     batch_size: int = 512,
+    drop_last: bool = False,
     device: str | torch.device = "auto",
     pad: int = 4,
     pad_mode: Literal["zero", "reflect"] = "zero",
@@ -99,15 +107,21 @@ def loader(
     (4, 3, 32, 32) 4
     (4, 3, 32, 32) 4
 
-    With `split` "test" it gives the test images each time, in their order, normalised and not augmented. `device` auto
-    is CUDA if there is a GPU, else the CPU. `pad` to `cutout` are those of a recipe's `augmentation`; `dtype` is for
-    `fused` (the others give float32). Raises `InputError` at a value out of range, and at CUDA where there is none.
+    With `split` "test" it gives the test images each time, in their order, normalised and not augmented. `name` auto is
+    what training takes here; `device` auto is CUDA if there is a GPU, else the CPU. With `drop_last` an epoch has no
+    last, smaller batch: its images are left out. `epoch` of what is returned is the next one, from 0. `pad` to `cutout`
+    are those of a recipe's `augmentation`; `dtype` is for `fused` (the others give float32). Raises `InputError` at a
+    value out of range, and at CUDA where there is none.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(f"dataset: a {type(dataset).__name__}; Dataset.from_arrays makes a data set of arrays")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {short(device)}: cpu, cuda, or cuda:1 and so on, or auto") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {device}: torch finds no CUDA device here; use cpu or auto")
     if split == "test":
         dataset = replace(dataset, train_images=dataset.test_images, train_labels=dataset.test_labels)
@@ -125,5 +139,6 @@ def loader(
             return plain_plan(images)
         return draw_plan(images, augmentation, seed=seed, epoch=epoch)
 
-    opened = open_loader(name, dataset, augmentation, batch_size=batch_size, device=torch.device(device), dtype=dtype)
-    return Epochs(opened, images, plan, batch_size=batch_size)
+    name = fastest_loader() if name == "auto" else name
+    opened = open_loader(name, dataset, augmentation, batch_size=batch_size, device=device, dtype=dtype)
+    return Epochs(opened, images, plan, batch_size=batch_size, drop_last=drop_last)

@@ -18,6 +18,7 @@ from typing import Any
 
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
+from fastcifar.files import expanded
 from fastcifar.own import OwnCode, located
 from fastcifar.recipe import DATASETS, Recipe
 from fastcifar.records.measured import Measured, differing
@@ -112,8 +113,8 @@ class RayWorkers:
         if data is None and recipe.dataset in DATASETS:
             data = Path(found) if (found := os.environ.get("FASTCIFAR_DATA")) else None
         elif data is None:
-            recipe = replace(recipe, dataset=str(Path(recipe.dataset).absolute()))
-        data = None if data is None else data.absolute()
+            recipe = replace(recipe, dataset=str(expanded(recipe.dataset).absolute()))
+        data = None if data is None else expanded(data).absolute()
         self._about = (json.dumps(asdict(located(recipe, own.places))), asdict(execution), data)
         self._execution, self._workers, self._allow_shared = execution, workers, allow_shared
         self._tell, self._progress = tell, progress

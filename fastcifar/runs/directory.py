@@ -1,6 +1,7 @@
 """The folder a run leaves: run.json, its recipe as TOML, code of one's own, events.jsonl, steps.csv, the weights."""
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -194,15 +195,26 @@ class RunDirectory(Observer):
         self._run = run
 
 
-def default_path(recipe_name: str, recipe: Recipe) -> Path:
-    """runs/<utc time>-<recipe>-seed<seed>, with a number after it where that is taken; synthetic images are named."""
+def default_path(recipe_name: str, recipe: Recipe, suffix: str = "") -> Path:
+    """runs/<utc time>-<recipe>-seed<seed>, with a number after it where that is taken; synthetic images are named.
+
+    The folder is made, so that of processes that begin in one second each has its own; with `suffix` it is a file's
+    name, and only looked for. Raises `InputError` where it cannot be made.
+    """
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     kind = "" if recipe.dataset == "cifar10" else f"-{Path(recipe.dataset).name}"
-    path = first = Path("runs") / f"{now}-{recipe_name}{kind}-seed{recipe.seed}"
-    number = 1
-    while path.exists():
-        number += 1
-        path = first.with_name(f"{first.name}-{number}")
+    for number in itertools.count(1):
+        path = Path("runs", f"{now}-{recipe_name}{kind}-seed{recipe.seed}{f'-{number}' if number > 1 else ''}{suffix}")
+        try:
+            (path.parent if suffix else path).mkdir(parents=True, exist_ok=bool(suffix))
+        except FileExistsError:
+            if not suffix and path.parent.is_dir():
+                continue
+            raise InputError(f"{path.parent}: is no folder") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be made: {error.strerror}") from error
+        if not suffix or not path.exists():
+            break
     return path
 
 

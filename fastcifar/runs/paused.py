@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fastcifar.errors import InputError, complaint, short
 from fastcifar.execution import Execution
-from fastcifar.files import read_regular
+from fastcifar.files import expanded, read_regular
 from fastcifar.own import PARTS, OwnCode, digest, located, own_files, read_source
 from fastcifar.recipe import DATASETS, Recipe, validated
 
@@ -77,8 +77,8 @@ def asked_of(recipe: Recipe, own: OwnCode, *, find_lr: bool, data: str | Path | 
     """Of a run that begins."""
     return Asked(
         find_lr=find_lr,
-        data=None if data is None else str(Path(data).absolute()),
-        dataset=recipe.dataset if recipe.dataset in DATASETS else str(Path(recipe.dataset).absolute()),
+        data=None if data is None else str(expanded(data).absolute()),
+        dataset=recipe.dataset if recipe.dataset in DATASETS else str(expanded(recipe.dataset).absolute()),
         files={name: str(place) for name, place in own.places.items()},
     )
 

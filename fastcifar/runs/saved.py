@@ -105,6 +105,21 @@ class Saved(Finished):
         return OnBytes(self.model, self.mean, self.std, tta)
 
 
+def load(run: str | Path, *, model: NetworkFactory | None = None, trust_code: bool = False) -> nn.Module:
+    """The network of a finished run directory: float32, on the CPU, channels_last, in evaluation mode.
+
+    >>> network = fastcifar.load("runs/mine")
+    >>> network(fastcifar.normalise(np.zeros((1, 32, 32, 3), np.uint8))).shape
+    torch.Size([1, 10])
+
+    It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits
+    (B, classes); `predict` of one that ships gives probabilities. A network of somebody's own is made by `model`, or
+    with `trust_code` by the source that came with the run, which is executed. Nothing is unpickled. Raises
+    `InputError`, one line, where `run` is no finished run directory or is damaged, or its code is not to be run.
+    """
+    return open_run(run, model=model, trust_code=trust_code).model
+
+
 def open_run(path: str | Path, *, model: NetworkFactory | None = None, trust_code: bool = False) -> Saved:
     """Read the run directory `path`, its network too. Nothing is unpickled, and torch's random state stays as it is.
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastcifar.errors import RunError
+from fastcifar.errors import InputError, RunError
 from fastcifar.training.clock import Clock
 from fastcifar.training.trainer import Trainer
 
+STEPS = 100
+MOST_STEPS = 100_000
 SMOOTHING = 0.9  # decay of the running mean of the loss
 DIVERGED = 4.0  # times the lowest smoothed loss: the end of the test
 LEAST_FALL = 0.1  # of the first loss; a smaller fall may be chance
@@ -54,22 +56,28 @@ class LrRange:
 def find_lr(
     trainer: Trainer,
     *,
-    low: float | None = None,
-    high: float | None = None,
-    steps: int = 100,
+    start_lr: float | None = None,
+    end_lr: float | None = None,
+    steps: int = STEPS,
     progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> LrRange:
-    """Train a step at each of `steps` rates from `low` to `high`, in equal factors, and choose LRMIN and LRMAX.
+    """Train a step at each of `steps` rates from `start_lr` to `end_lr`, in equal factors; choose LRMIN and LRMAX.
 
     By default from 1e-5 to 1; for an optimizer that brings its rates, the factors of these from 0.001 to 100.
     The network is the trainer's as it is, the batches those of its recipe's first epochs, augmentation and seed
     included; the test images are not looked at. It ends early where the smoothed loss is over 4 times its lowest, or
     not finite. `progress` is told each step done, from 1, and how many there are. Afterwards the trainer is as before,
-    bit for bit. Raises `RunError` where the loss does not fall, or falls to the end of the rates.
+    bit for bit. Raises `RunError` where the loss does not fall, or falls to the end of the rates, and `InputError` at
+    fewer than two steps or rates that do not rise.
     """
     clock = Clock(trainer.device)
     brings = trainer.recipe.optimizer.brings_rates
-    low, high = low or (1e-3 if brings else 1e-5), high or (100.0 if brings else 1.0)
+    low = start_lr if start_lr is not None else 1e-3 if brings else 1e-5
+    high = end_lr if end_lr is not None else 100.0 if brings else 1.0
+    if not 0 < low < high < math.inf:
+        raise InputError(f"start_lr {low:g}, end_lr {high:g}: the rates have to rise, from above 0")
+    if not 2 <= steps <= MOST_STEPS:
+        raise InputError(f"steps {steps}: 2 to {MOST_STEPS:,} can be")
     rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
     smoothed: list[float] = []
     mean = 0.0
@@ -104,7 +112,9 @@ def _end_of_fall(rates: list[float], smoothed: list[float]) -> float:
     if not lowest <= (1 - LEAST_FALL) * first:
         raise RunError(f"{tried} never was {LEAST_FALL:.0%} below its first value, {first:.3g}; name the rates")
     if smoothed[-1] == lowest:
-        raise RunError(f"{tried} fell to the end; train on more images, or name the rates")
+        raise RunError(
+            f"{tried} fell to the end; train on more images, take more steps, end at a higher rate, or name the rates"
+        )
     return next(rate for rate, value in zip(rates, smoothed, strict=True) if value <= first - FALLEN * (first - lowest))
 
 

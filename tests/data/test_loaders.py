@@ -16,7 +16,7 @@ from torchvision_loader import TorchvisionLoader
 from fastcifar.data.dali import DaliLoader
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader, _Fastest
-from fastcifar.data.loader import LOADERS, Epochs, open_loader
+from fastcifar.data.loader import LOADERS, Epochs, loader, open_loader
 from fastcifar.data.plan import EpochPlan, draw_plan
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, RunError
@@ -176,14 +176,12 @@ def test_without_jitter_nothing_executes_one(small: Dataset) -> None:
     plan = draw_plan(300, Augmentation(), seed=0, epoch=0)
     nonsense = replace(plan, jitter=plan.jitter + 1)
     for augmentation, equal in ((Augmentation(), True), (Augmentation(contrast=0.1), False)):
-        for name, loader in every_loader(small, augmentation, 128).items():
+        for name, opened in every_loader(small, augmentation, 128).items():
             if name != "torchvision":
-                assert np.array_equal(execute(loader, plan)[1], execute(loader, nonsense)[1]) == equal, name
+                assert np.array_equal(execute(opened, plan)[1], execute(opened, nonsense)[1]) == equal, name
 
 
 def test_three_lines_from_a_notebook() -> None:
-    from fastcifar import loader
-
     dataset = synthetic(100, 1)
     epochs: Epochs = loader("fused", dataset, batch_size=32, device="cpu", pad=4, flip="random", cutout=8)
     first, second = list(epochs), list(epochs)
@@ -196,11 +194,21 @@ def test_three_lines_from_a_notebook() -> None:
 
 
 def test_a_loader_for_cuda_without_cuda_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastcifar import loader
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="device cuda:0: torch finds no CUDA device here; use cpu or auto"):
         loader("fused", synthetic(100, 1), batch_size=32, device="cuda:0")
+    with pytest.raises(InputError, match=r"^device 'gpu': cpu, cuda, or"):
+        loader("fused", synthetic(100, 1), batch_size=32, device="gpu")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_epoch_may_leave_out_its_last_smaller_batch(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcifar.data.loader.fastest_loader", lambda: "dali")
+    images = synthetic(70, 70)
+    epochs = loader("auto", images, batch_size=32, device="cpu", drop_last=True, split=split)  # type: ignore[arg-type]
+    assert (len(epochs), [len(labels) for _, labels in epochs]) == (2, [32, 32])
+    assert len(loader("dali", images, batch_size=35, device="cpu", drop_last=True)) == 2
+    assert len(loader("dali", images, batch_size=32, device="cpu")) == 3
 
 
 def test_every_fused_loader_is_compiled(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,23 +2,31 @@
 
 import doctest
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 import torch
 from finished import CPU, RECIPE, dataset, finished_run
+from PIL import Image
 from same import assert_same
 
 import fastcifar
-from fastcifar.data.cifar import locate_cifar10
+from fastcifar.data.cifar import cache, locate_cifar10
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
+from fastcifar.own import sealed
 from fastcifar.recipe.files import to_toml
 from fastcifar.runs.observer import RunObserver, Start, Trained
+from fastcifar.runs.paused import asked_of
+from fastcifar.training.checkpoint import Checkpoints
 from fastcifar.training.log import EpochLog, Observer
 
 
@@ -59,6 +67,82 @@ def test_train_refuses_a_folder_in_use(tmp_path: Path) -> None:
         fastcifar.train(RECIPE, out=tmp_path)
     with pytest.raises(InputError, match="neither a TOML file nor one of"):
         fastcifar.train("nothing")
+
+
+def write_photos(folder: Path) -> None:
+    for place in ("train/cat", "train/dog", "test/cat"):
+        (folder / place).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (40, 32), (number * 60, 0, 0)).save(folder / place / f"{number}.png")
+
+
+def test_a_folder_of_images_may_be_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_photos(tmp_path / "photos")
+    for given in (tmp_path / "photos", "~/photos"):
+        with pytest.raises(InputError, match="batch_size"):  # and there are 8 images
+            fastcifar.train(replace(RECIPE, limit_train=None, limit_test=None), execution=CPU, dataset=given)
+    with pytest.raises(InputError, match=r"^dataset: a tuple; Dataset.from_arrays"):
+        fastcifar.train(RECIPE, execution=CPU, dataset=(1, 2))  # type: ignore[arg-type]
+
+
+def test_a_home_in_a_path_is_the_persons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe, own = sealed(replace(RECIPE, dataset="~/photos"))
+    asked = asked_of(recipe, own, find_lr=False, data="~/data")
+    assert (asked.data, asked.dataset) == (str(tmp_path / "data"), str(tmp_path / "photos"))
+    fastcifar.train(RECIPE.with_epochs(1), execution=CPU, dataset=dataset(), out="~/run")
+    assert (tmp_path / "run" / "run.json").exists()
+
+
+def test_what_a_person_should_know_is_a_warning_where_nobody_observes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcifar.execution.compiler", lambda: None)
+    compiled = replace(CPU, compile="default")
+    with pytest.warns(UserWarning, match="running eager") as seen:
+        fastcifar.train(RECIPE.with_epochs(1), execution=compiled, dataset=dataset())
+    assert {one.filename for one in seen if "running eager" in str(one.message)} == {__file__}
+    with pytest.warns(UserWarning, match="running eager"), pytest.raises(InputError, match="start_lr"):
+        fastcifar.find_lr(RECIPE, execution=compiled, dataset=dataset(), start_lr=1.0, end_lr=0.1)
+
+    told: list[str] = []
+    watching = type("Told", (Observer,), {"note": lambda self, line: told.append(line)})()
+    fastcifar.train(RECIPE.with_epochs(1), execution=compiled, dataset=dataset(), observers=[watching])
+    assert "running eager" in told[0]
+
+
+def test_an_observer_may_be_a_context_manager() -> None:
+    said: list[str] = []
+
+    class Entered(Observer):
+        def __enter__(self) -> Self:
+            said.append("entered")
+            return self
+
+        def __exit__(self, kind: object, *_: object) -> None:
+            said.append(f"left after {kind}")
+
+        def epoch(self, log: EpochLog) -> None:
+            said.append(f"epoch {log.epoch}")
+
+    fastcifar.train(RECIPE.with_epochs(1), execution=CPU, dataset=dataset(), observers=[Entered()])
+    assert said == ["entered", "epoch 1", "left after None"]
+
+
+def test_a_checkpoint_still_being_written_at_the_end_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Checkpoints._write
+
+    def slowly(self: Checkpoints, *about: object) -> None:
+        time.sleep(0.5)
+        write(self, *about)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Checkpoints, "_write", slowly)
+    monkeypatch.setattr("fastcifar.training.checkpoint.Checkpoints.epoch", lambda self, log: self.keep())
+    told: list[str] = []
+    watching = type("Told", (Observer,), {"note": lambda self, line: told.append(line)})()
+    fastcifar.train(RECIPE.with_epochs(1), execution=CPU, dataset=dataset(), out=tmp_path / "run", observers=[watching])
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert told == []
 
 
 def test_find_lr_finds_what_train_does(tmp_path: Path) -> None:
@@ -144,8 +228,15 @@ def test_each_public_name_has_an_example_that_runs(name: str, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     if name == "load_cifar10" and locate_cifar10() is None:
         pytest.skip("no CIFAR-10 here")
-    if name == "load":
-        fastcifar.train(RECIPE, execution=CPU, dataset=dataset(), out="runs/mine")
+    if name == "load_cifar100":
+        try:
+            fastcifar.load_cifar100(os.environ.get("FASTCIFAR_DATA") or cache())
+        except fastcifar.InputError:
+            pytest.skip("no CIFAR-100 here")
+    if name == "load_folder":
+        write_photos(tmp_path / "photos")
+    if name in ("load", "evaluate", "write_report"):
+        shutil.copytree(finished_run()[0], "runs/mine")
     if name == "resume":
         recipe = RECIPE.with_epochs(2)
         with pytest.raises(KeyboardInterrupt):
@@ -162,9 +253,10 @@ def test_the_api_is_named_and_waits_for_torch() -> None:
     script = "import sys, fastcifar; print(*dir(fastcifar)); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
     assert done.returncode == 0
-    names = {"Dataset", "Execution", "Recipe", "find_lr", "load", "load_cifar10", "loader", "normalise", "resume"}
-    names |= {"train"}
-    assert set(done.stdout.split()) == names | {"__version__"} == {*fastcifar.__all__, "__version__"}
-    assert all(callable(getattr(fastcifar, name)) for name in names)
+    assert set(done.stdout.split()) == {*fastcifar.__all__, "__version__"} > {"train", "loader", "InputError"}
+    page = (Path(__file__).parents[2] / "docs/reference/python.md").read_text()
+    for name in fastcifar.__all__:
+        assert callable(getattr(fastcifar, name))
+        assert f"::: fastcifar.{name}\n" in page, name
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = fastcifar.trian

@@ -174,9 +174,21 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
 def test_default_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = default_path("laptop", Recipe())
-    RunDirectory(first)
     second = default_path("laptop", Recipe())
     assert second != first  # even within one second
-    assert str(default_path("laptop", Recipe(seed=3))).startswith("runs/20")
+    assert str(default_path("laptop", Recipe(seed=2))).startswith("runs/20")
     assert str(default_path("laptop", Recipe(seed=3))).endswith("Z-laptop-seed3")
     assert str(default_path("laptop", Recipe(dataset="synthetic"))).endswith("Z-laptop-synthetic-seed0")
+    one = default_path("laptop", Recipe(), ".record.json")
+    assert not one.exists()
+    one.touch()
+    assert {one.suffix, default_path("laptop", Recipe(), ".record.json").suffix} == {".json"}
+    assert default_path("laptop", Recipe(), ".record.json") != one
+
+
+def test_a_default_name_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").touch()
+    for suffix in ("", ".record.json"):
+        with pytest.raises(InputError, match=r"^runs"):
+            default_path("laptop", Recipe(), suffix)

@@ -6,13 +6,15 @@ import math
 import xml.etree.ElementTree
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from same import assert_same
 
+from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
-from fastcifar.errors import RunError
+from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
 from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.report.charts import draw_lr, values_json
@@ -90,7 +92,8 @@ def test_the_test_images_are_not_looked_at(small: Dataset, found: LrRange) -> No
 def test_the_rates_go_up_in_equal_factors(small: Dataset) -> None:
     """Also past the end of an epoch, whose batches are 10."""
     told: list[tuple[int, int]] = []
-    found = find_lr(Trainer(toy(), small, CPU), low=1e-4, high=0.1, steps=25, progress=lambda *step: told.append(step))
+    about: dict[str, Any] = {"start_lr": 1e-4, "end_lr": 0.1, "steps": 25}
+    found = find_lr(Trainer(toy(), small, CPU), **about, progress=lambda *step: told.append(step))
     assert found.learning_rates[0] == 1e-4
     factors = [after / before for before, after in zip(found.learning_rates, found.learning_rates[1:], strict=False)]
     assert factors == pytest.approx([1000 ** (1 / 24)] * len(factors))
@@ -118,7 +121,7 @@ def test_the_rule_is_what_it_says(found: LrRange) -> None:
 
 
 def test_it_stops_where_the_loss_diverges(small: Dataset) -> None:
-    found = find_lr(Trainer(toy(), small, CPU), low=1e-4, high=1e6, steps=60)
+    found = find_lr(Trainer(toy(), small, CPU), start_lr=1e-4, end_lr=1e6, steps=60)
     assert len(found.losses) == len(found.learning_rates) == len(found.smoothed) < 60
     assert not found.smoothed[-1] <= 4 * min(found.smoothed)
     assert all(value <= 4 * min(found.smoothed[: step + 1]) for step, value in enumerate(found.smoothed[:-1]))
@@ -134,7 +137,7 @@ def test_it_stops_where_the_loss_diverges(small: Dataset) -> None:
 )
 def test_where_there_is_nothing_to_find(small: Dataset, low: float, high: float, complaint: str) -> None:
     with pytest.raises(RunError, match=f"^the range test found no learning rate: {complaint}") as caught:
-        find_lr(Trainer(replace(toy(), batch_size=150), small, CPU), low=low, high=high, steps=30)
+        find_lr(Trainer(replace(toy(), batch_size=150), small, CPU), start_lr=low, end_lr=high, steps=30)
     assert "\n" not in str(caught.value)
 
 
@@ -180,3 +183,33 @@ def test_the_range_found_trains_and_ten_times_it_does_not(cifar10: Dataset, widt
     assert with_those_found > 0.3
     with contextlib.suppress(RunError):
         assert learnt(10) < 0.8 * with_those_found
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"start_lr": 0.1, "end_lr": 0.01}, "start_lr 0.1, end_lr 0.01: the rates have to rise"),
+        ({"start_lr": 0.0}, "start_lr 0, end_lr 1: the rates have to rise"),
+        ({"end_lr": math.inf}, "start_lr 1e-05, end_lr inf"),
+        ({"steps": 1}, "steps 1: 2 to 100,000 can be"),
+    ],
+)
+def test_rates_that_will_not_do(small: Dataset, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=f"^{said}"):
+        find_lr(Trainer(toy(), small, CPU), **given)
+
+
+def test_the_command_takes_rates_and_holds_out_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[Any] = []
+
+    def look(trainer: Trainer, **about: Any) -> None:
+        seen.append((len(trainer.dataset.train_images), about["start_lr"], about["end_lr"], about["steps"]))
+        raise InputError("seen")
+
+    monkeypatch.setattr("fastcifar.training.lr_finder.find_lr", look)
+    images = ["--dataset", "synthetic", "--limit-train", "400", "--validation", "300", "--batch-size", "50"]
+    rates = ["--start-lr", "1e-4", "--end-lr", "0.5", "--steps", "20"]
+    assert main(["find-lr", "--recipe", "laptop", "--width", "2", "--device", "cpu", *images, *rates]) == 2
+    assert seen == [(400, 1e-4, 0.5, 20)]
