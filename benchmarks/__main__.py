@@ -70,6 +70,9 @@ def run(arguments: list[str]) -> int:
         "search": search,
         "scaling": scaling.suite,
     }
+    if arguments[:1] in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
     try:
         if not arguments or arguments[0] not in others:
             return suite(arguments)

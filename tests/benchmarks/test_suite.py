@@ -26,6 +26,12 @@ def here(monkeypatch: pytest.MonkeyPatch, *, dirty: bool | None) -> None:
 SAID = "benchmarks: the checkout has changes that are not committed; commit them, or give --allow-dirty\n"
 
 
+def test_help_measures_nothing(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert suite.run(["--help"]) == 0
+    assert capsys.readouterr().out == f"{suite.__doc__}\n"
+    assert commands == []
+
+
 def test_a_dirty_checkout_is_not_measured(
     commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
