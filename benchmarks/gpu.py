@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[1]
 STATE = "suite.json"
 FOR_CPUS = ("laptop",)  # recipes that no GPU is measured with
 PEER_MINUTES = 2.0  # for each program, and more for one that has not finished a run by then
+YARDSTICK = "reduce-overhead"  # the way of compiling that a graph of the whole step is measured against
 COMPILING = 90.0  # seconds allowed for torch.compile, nothing of it being cached, of a step at one shape
 
 SMALL = ["--dataset", "synthetic", "--limit-train", "1024", "--batch-size", "64"]
@@ -130,19 +131,29 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
         flags += ["--compile", mode, *([] if recipe == "seed" else ["--protocol", "fixed-budget"])]
         return Part(name, [*bench, "accuracy", *flags], file, 240 + compiling, headlines.accuracy)
 
-    tests = folder / "tests.json"
+    tests, compiled = folder / "tests.json", folder / "compile.json"
     out = folder / "peers"
     rivals = [OURS, "plain_pytorch", *(peer.partition("=")[0] for peer in peers)]
     profile = folder / "profile.json"
     recipes = [recipe for recipe in shipped_recipes() if recipe not in (*FOR_CPUS, "seed")]
+    yardsticks = [] if toy else ["seed", "sprint94"]  # with torch's own graphs, which no CPU has
+    ahead = [*(f"{one}:auto" for one in ("seed", *recipes)), *(f"{one}:{YARDSTICK}" for one in yardsticks)]
     return [
         Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 900, headlines.tests),
+        Part(
+            "compile",
+            [*python, "benchmarks.gpu_compile", "--json", str(compiled), *device, *where, *(["--toy"] if toy else [])]
+            + (ahead[-1:] if toy else ahead),
+            compiled,
+            5 * COMPILING,  # all at once
+            headlines.compiled,
+        ),
         benchmark("loaders", 150 + COMPILING, headlines.loaders),
         benchmark("step", 150 + 5 * COMPILING, headlines.step),  # in two precisions and two layouts, and as one graph
         benchmark("train", 150 + 3 * COMPILING, headlines.train),  # of batches in two precisions and two layouts
         accuracy("seed", 3),
         *(accuracy(recipe, 20, minutes=2) for recipe in recipes),
-        *(accuracy(recipe, 3, mode="reduce-overhead") for recipe in ("seed", "sprint94") if not toy),  # no CPU has it
+        *(accuracy(recipe, 3, mode=YARDSTICK) for recipe in yardsticks),
         Part(
             "peers",
             [*bench, "peers", "--recipe", "seed", "--minutes", f"{PEER_MINUTES:g}", *train, "--out", str(out)]

@@ -18,6 +18,12 @@ def tests(file: Path) -> str:
     return ", ".join(f"{ended[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
 
 
+def compiled(file: Path) -> str:
+    """How long it took until the last recipe was set up."""
+    seconds = json.loads(file.read_bytes())["seconds"]
+    return f"{len(seconds)} set up at once, the last after {max(seconds.values()):.0f} s"
+
+
 def _measurements(file: Path) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in json.loads(file.read_bytes())["measurements"] if one["unit"] == "images/s"}
 

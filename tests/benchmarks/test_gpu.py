@@ -23,6 +23,7 @@ from fastcifar.recipe.files import shipped_recipes
 from fastcifar.records.check import read_record
 
 ROOT = Path(__file__).parents[2]
+FIRST = ("tests", "compile", "loaders", "step", "train")
 
 
 def test_every_part_at_toy_size(tmp_path: Path) -> None:
@@ -35,12 +36,25 @@ def test_every_part_at_toy_size(tmp_path: Path) -> None:
         text=True,
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    names = ["tests", "loaders", "step", "train", "seed", "airbench94", "sprint90", "sprint94", "peers", "profile"]
+    names = [
+        "tests",
+        "compile",
+        "loaders",
+        "step",
+        "train",
+        "seed",
+        "airbench94",
+        "sprint90",
+        "sprint94",
+        "peers",
+        "profile",
+    ]
     ended = json.loads((tmp_path / "suite.json").read_text())["parts"]
     assert {name: one["outcome"] for name, one in ended.items()} == dict.fromkeys(names, "done")
-    rows = shown.stdout.splitlines()[-12:]
+    rows = shown.stdout.splitlines()[-13:]
     for name, came_to in {
         "tests": "0 passed, 0 failed, ",
+        "compile": "1 set up at once, the last after ",
         "loaders": "dali-cpu ",
         "step": "eager-",
         "train": "stall ",
@@ -215,16 +229,40 @@ def test_every_recipe_for_gpus_is_measured(tmp_path: Path, monkeypatch: pytest.M
 
     recipes = sorted(set(shipped_recipes()) - {"laptop", "seed"})
     yardsticks = ["seed-reduce-overhead", "sprint94-reduce-overhead"]
-    assert names() == ["tests", "loaders", "step", "train", "seed", *recipes, *yardsticks, "peers", "profile"]
+    assert names() == [
+        "tests",
+        "compile",
+        "loaders",
+        "step",
+        "train",
+        "seed",
+        *recipes,
+        *yardsticks,
+        "peers",
+        "profile",
+    ]
     monkeypatch.setattr(gpu, "load_recipe", lambda name: Recipe())
     monkeypatch.setattr(gpu, "shipped_recipes", lambda: {"laptop": Path(), "seed": Path(), "sprint": Path()})
-    assert names() == ["tests", "loaders", "step", "train", "seed", "sprint", *yardsticks, "peers", "profile"]
-    sprint = gpu.parts(tmp_path, toy=False, peers=[], data=None)[5].command
+    assert names() == [
+        "tests",
+        "compile",
+        "loaders",
+        "step",
+        "train",
+        "seed",
+        "sprint",
+        *yardsticks,
+        "peers",
+        "profile",
+    ]
+    sprint = gpu.parts(tmp_path, toy=False, peers=[], data=None)[6].command
     assert sprint[sprint.index("--runs") + 1] == "20"
     assert sprint[sprint.index("--device") + 1] == "cuda"
-    seed = gpu.parts(tmp_path, toy=False, peers=[], data=None)[4].command
+    seed = gpu.parts(tmp_path, toy=False, peers=[], data=None)[5].command
     assert seed[seed.index("--runs") + 1] == "3"
     assert "--minutes" not in seed  # three runs, or the part is not done
+    ahead = gpu.parts(tmp_path, toy=False, peers=[], data=None)[1].command
+    assert ahead[-4:] == ["seed:auto", "sprint:auto", "seed:reduce-overhead", "sprint94:reduce-overhead"]
 
 
 def test_a_part_has_time_to_compile_every_shape_first(tmp_path: Path) -> None:
@@ -244,7 +282,7 @@ def test_a_part_has_time_to_compile_every_shape_first(tmp_path: Path) -> None:
     ("arguments", "complaint"),
     [
         ([], "there is no CUDA device here; --dry-run goes through every part"),
-        (["--dry-run", "--only", "speed"], "--only speed: no such part; there are tests, loaders, "),
+        (["--dry-run", "--only", "speed"], "--only speed: no such part; there are tests, compile, loaders, "),
         (["--dry-run", "--peer", "nobody=."], "--peer nobody=.: no such rival"),
     ],
 )
