@@ -16,7 +16,8 @@ from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.plugin.pytorch import feed_ndarray
 from torch import Tensor
 
-from fastcifar.data.dataset import Channels, Dataset, padded
+from fastcifar.data.dataset import Channels, Dataset
+from fastcifar.data.padding import padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
 from fastcifar.errors import RunError, memory_problem
 from fastcifar.recipe import Augmentation
@@ -44,11 +45,10 @@ class DaliLoader:
         device: torch.device,
     ) -> None:
         pad = augmentation.pad
-        bank = padded(dataset.train_images, augmentation)
+        bank, self.prepare_seconds = padded(torch.from_numpy(dataset.train_images).to(device), augmentation)
         self._labels = torch.from_numpy(dataset.train_labels).to(device)
         self._batch_size, self._device = batch_size, device
-        images = bank if device.type == "cpu" else torch.from_numpy(bank).to(device)
-        self._feed = _Feed(images, pad, dataset.mean, dataset.std)
+        self._feed = _Feed(bank.numpy() if device.type == "cpu" else bank, pad, dataset.mean, dataset.std)
         self._pipeline = _pipeline(
             self._feed,
             cutout=augmentation.cutout,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcifar.errors import InputError, short
-from fastcifar.recipe import DATASETS, Augmentation, Recipe
+from fastcifar.recipe import DATASETS, Recipe
 
 Channels: TypeAlias = tuple[float, float, float]
 
@@ -175,10 +175,3 @@ def _channels(field: str, values: Any, above: float) -> Channels:
     if len(found) != 3 or not all(math.isfinite(value) and value > above for value in found):
         raise InputError(f"{field}: {short(found)}; three finite numbers{' above 0' * (above == 0)} are needed")
     return found[0], found[1], found[2]
-
-
-def padded(images: NDArray[np.uint8], augmentation: Augmentation) -> NDArray[np.uint8]:
-    """Images (n, 32, 32, 3) with `pad` pixels on each side, once for all epochs: (n, 32 + 2 * pad, 32 + 2 * pad, 3)."""
-    pad = augmentation.pad
-    widths = ((0, 0), (pad, pad), (pad, pad), (0, 0))
-    return np.pad(images, widths, mode="reflect") if augmentation.pad_mode == "reflect" else np.pad(images, widths)

@@ -12,7 +12,8 @@ import torch._dynamo
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fastcifar.data.dataset import Dataset, padded
+from fastcifar.data.dataset import Dataset
+from fastcifar.data.padding import padded
 from fastcifar.data.plan import IMAGE_SIZE, EpochPlan
 from fastcifar.errors import RunError
 from fastcifar.execution import compiled as torch_compiled
@@ -42,9 +43,9 @@ class FusedLoader:
     ) -> None:
         self._images, self._pad = len(dataset.train_images), augmentation.pad
         self._batch_size, self._device = batch_size, device
-        bank = padded(dataset.train_images, augmentation)
-        self._side = bank.shape[1]
-        self._bank = torch.from_numpy(np.concatenate((bank, bank[:, :, ::-1]))).flatten().to(device)
+        images = torch.from_numpy(dataset.train_images).to(device)
+        bank, self.prepare_seconds = padded(images, augmentation, mirrored=True)
+        self._side, self._bank = bank.shape[1], bank.flatten()
         self._labels = torch.from_numpy(dataset.train_labels).to(device)
         self._places: list[Tensor] = []
         # Offsets into the bank are int32 where they fit: half the index arithmetic of int64.

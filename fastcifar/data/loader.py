@@ -20,6 +20,9 @@ LOADERS: tuple[str, ...] = get_args(LoaderName)
 class Loader(Protocol):
     """Turns plans into batches on the training device."""
 
+    prepare_seconds: float
+    """What it took to pad the images, once, which is a part of the training."""
+
     def batches(self, plan: EpochPlan) -> Generator[tuple[Tensor, Tensor]]:
         """Execute `plan`, in batches of the loader's size; the last may be shorter.
 

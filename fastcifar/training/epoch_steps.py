@@ -76,6 +76,11 @@ class EpochSteps:
             self._rates_of_steps = torch.zeros(len(state.losses), len(self._rates), device=device)
 
     @property
+    def prepare_seconds(self) -> float:
+        """What the loaders took to prepare the images, which is training."""
+        return sum(loader.prepare_seconds for loader in self._loaders.values())
+
+    @property
     def notes(self) -> list[str]:
         """What is to be known of the run's own augmentation."""
         return self._augment.notes if self._augment else []

@@ -29,9 +29,8 @@ def new_network(
     if not models.prepares(network):
         return network, 0.0
     images = torch.from_numpy(dataset.train_images[: models.PREPARED_BY]).to(device)
-    images = normalise(images, dataset.mean, dataset.std)
-    if device.type == "cuda":
-        models.prepare(network, images)  # loads the libraries that it calls
+    if device.type == "cuda":  # loads the libraries that it calls
+        models.prepare(network, normalise(images, dataset.mean, dataset.std))
     clock = Clock(device)
-    models.prepare(network, images)
+    models.prepare(network, normalise(images, dataset.mean, dataset.std))
     return network, clock.seconds()

@@ -39,7 +39,7 @@ class ImageLosses:
         return {"latest": self.latest, "before": self.before}
 
     def end_epoch(self) -> None:
-        """The next epoch is chosen by what is known now, to all ranks."""
+        """The next epoch is chosen by what is known now, to all ranks. Called twice, it is as called once."""
         if self._ranks.count > 1:
             new = self._ranks.greatest(torch.where(self.latest == self.before, -torch.inf, self.latest))
             self.latest.copy_(torch.where(new == -torch.inf, self.before, new))

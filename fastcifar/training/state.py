@@ -78,8 +78,6 @@ class TrainState:
         self.step, self.seconds, self.other_seconds = 0, 0.0, 0.0
         self.losses.zero_()
         self.correct.zero_()
-        if self.image_losses:
-            self.image_losses.end_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, nested: the live tensors, and besides them only what JSON can hold."""

@@ -69,7 +69,7 @@ class Trainer:
         facts = {f"recipe.{name}": str(value) for name, value in asdict(self.recipe).items()}
         self.ranks.require_same({"fastcifar": __version__, **facts})
 
-        self.model, self.prepare_seconds = new_network(self.recipe, dataset, self.own.model, self.device)
+        self.model, of_network = new_network(self.recipe, dataset, self.own.model, self.device)
         optimizers = optim.make(self.model, self.recipe, self.own.optimizer, compile=execution.compile)
         graphs = CudaGraphs(self.device) if execution.compile == "cuda-graph" else None
         self._step = TrainingStep(
@@ -108,6 +108,7 @@ class Trainer:
         network = OnBytes(self.tested_network, dataset.mean, dataset.std, recipe.evaluation.tta)
         tests = [torch.from_numpy(one).to(self.device) for one in (dataset.test_images, dataset.test_labels)]
         self._test = Evaluator(network, *tests, execution=execution, ranks=self.ranks, graphs=graphs)
+        self.prepare_seconds = of_network + self._epoch_steps.prepare_seconds
         self.state.seconds = self.prepare_seconds
         self._clock: Clock | None = None
         self._plans = Plans(total, recipe.augmentation)
@@ -148,7 +149,8 @@ class Trainer:
         recipe = replace(recipe, dataset=self.recipe.dataset, dataset_sha256=self.recipe.dataset_sha256)
         self.recipe = validated(asdict(recipe))
         self.state.restore(self._at_start)
-        network, self.prepare_seconds = new_network(self.recipe, self.dataset, self.own.model, self.device)
+        network, of_network = new_network(self.recipe, self.dataset, self.own.model, self.device)
+        self.prepare_seconds = of_network + self._epoch_steps.prepare_seconds  # as if the images were padded again
         self.model.load_state_dict(network.state_dict())  # into the present tensors
         if self._average:
             self._average.reset()
@@ -157,7 +159,7 @@ class Trainer:
         if self.device.type == "cpu":
             release_pages()  # lest what malloc keeps grows from run to run
             self.warm_up(steps=1)  # takes those it needs again, before the clock starts
-        self.setup_seconds = clock.seconds() - self.prepare_seconds
+        self.setup_seconds = clock.seconds() - of_network
 
     def leave(self) -> None:
         """No step is taken any more, so that the other ranks may go; of one alone nothing changes."""
@@ -222,6 +224,8 @@ class Trainer:
                 break  # on a GPU, looking at every loss would make the host wait for each step
             for observer in observers:
                 observer.step(epoch, state.step)
+        if state.image_losses:
+            state.image_losses.end_epoch()
         if epoch < self.recipe.epochs:  # now, while a GPU has yet to do what was asked of it
             self._epoch_steps.prepare(self._plans.drawn_ahead(seed, epoch), epoch)
         self.lap()

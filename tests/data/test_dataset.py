@@ -281,3 +281,10 @@ def test_held_out_images_are_the_last_of_training() -> None:
         IMAGES.validating(20)
     with pytest.raises(InputError, match="limit_train: 16 images asked for, synthetic has 15"):
         IMAGES.selected(Recipe(validation=5, limit_train=16))
+
+
+def test_mean_and_deviation_are_of_all_images() -> None:
+    images = np.repeat(np.array([10, 250], np.uint8), (1000, 500))[:, None, None, None].repeat(3, axis=3)
+    mean, std = statistics_of(images)
+    assert mean == pytest.approx([images.mean()] * 3)
+    assert std == pytest.approx([images.std()] * 3)

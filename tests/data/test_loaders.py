@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -295,3 +296,17 @@ def test_what_cannot_be_compiled_is_one_line(small: Dataset, monkeypatch: pytest
     with pytest.raises(RunError, match=r"^torch.compile failed: disk full; --loader dali needs no compiler$"):
         FusedLoader(small, Augmentation(), batch_size=100, device=CPU, compiled=True)
     torch._dynamo.reset()
+
+
+def test_a_loader_on_its_own_takes_all_of_an_augmentation() -> None:
+    dataset = synthetic(70, 1)
+    about: dict[str, Any] = {"pad": 3, "pad_mode": "reflect", "flip": "alternating", "cutout": 5}
+    about |= {"brightness": 0.2, "contrast": 0.3}
+    epochs = loader("dali", dataset, batch_size=32, device="cpu", drop_last=True, seed=7, **about)
+    epochs.epoch = 5
+    images, labels = (torch.cat(all_).numpy() for all_ in zip(*epochs, strict=True))
+    plan = draw_plan(70, Augmentation(**about), seed=7, epoch=5)[:64]
+    np.testing.assert_array_equal(labels, dataset.train_labels[plan.indices])
+    expected = numpy_images(dataset.train_images, plan, Augmentation(**about))
+    np.testing.assert_allclose(images, expected, atol=1e-5, rtol=0)
+    assert epochs.epoch == 6

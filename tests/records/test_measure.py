@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_records
 import pytest
 import torch
 
@@ -19,7 +20,8 @@ from fastcifar.recipe import OwnModel, Recipe, Resnet, Speednet
 from fastcifar.records import measure
 from fastcifar.records.check import read_record
 from fastcifar.records.measure import Watcher, bench_accuracy
-from fastcifar.records.record import Record, to_json
+from fastcifar.records.measured import Ahead, Measured
+from fastcifar.records.record import Record, Work, to_json
 from fastcifar.report.progress import AccuracyConsole
 from fastcifar.training.trainer import Trainer
 
@@ -258,3 +260,15 @@ def test_a_record_of_ones_own_network(small: Dataset, quick: Recipe, tmp_path: P
     with pytest.raises(InputError, match="its source cannot be had"):
         measured(quick, OwnCode(unknown=("model Net",)))
     assert len(kept) == 2
+
+
+def test_a_run_made_ahead_counts_if_it_is_of_this_recipe_and_machine(tmp_path: Path) -> None:
+    made = made_records.record([[0.8, 0.91]], work=Work(flops_per_image=[1.0, 1.0], optimizer_flops_per_step=1.0))
+    (run, *_), images, work, here = made.runs, made.images, made.work, made.environment
+    assert work is not None
+    Ahead(tmp_path, "hash", here).put(2, Measured(run=run, images=images, work=work, environment=here), its_turn=False)
+    found = Ahead(tmp_path, "hash", here.model_copy(update={"dirty": True})).get(2)
+    assert found is not None
+    assert found.run == run
+    assert 2 not in Ahead(tmp_path, "another", here)
+    assert 2 not in Ahead(tmp_path, "hash", here.model_copy(update={"cpu": "Another"}))

@@ -219,6 +219,7 @@ def test_a_stop_keeps_the_last_finished_step(small: Dataset, quick: Recipe, tmp_
 
 
 def test_it_goes_on_under_another_precision_and_averages_stay(small: Dataset, quick: Recipe, tmp_path: Path) -> None:
+    quick = replace(quick, average=Average(name="ema", every=1, ramp=0.0))
     first = Trainer(quick, small, CPU)
     killed(tmp_path, first, Kill(2, 1))
     second = Trainer(quick, small, replace(CPU, precision="bfloat16"))
@@ -226,6 +227,9 @@ def test_it_goes_on_under_another_precision_and_averages_stay(small: Dataset, qu
     assert session is not None
     go_on(tmp_path, second, session.spent)
     assert timeless(second.state.log) == timeless(first.state.log)
+    assert_same(second.model.state_dict(), first.model.state_dict())
+    assert_same(second.tested_network.state_dict(), first.tested_network.state_dict())
+    assert not torch.equal(second.model.head.weight, second.tested_network.head.weight)
     second.run()
     assert len(second.state.log) == 2
 

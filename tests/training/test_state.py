@@ -163,3 +163,20 @@ def test_but_for_its_tensors_it_is_json(state: TrainState) -> None:
 
     plain = without_tensors(state.state_dict())
     assert json.loads(json.dumps(plain)) == plain
+
+
+def test_a_gradient_scaler_goes_on_with_its_scale() -> None:
+    """Of float16, which only GPUs train in: it has halved its scale at what overflowed."""
+
+    def state() -> TrainState:
+        network = torch.nn.Linear(2, 2)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.SGD(network.parameters(), lr=0.1)]
+        return TrainState(network, optimizers, scaler, device=torch.device("cpu"), steps_per_epoch=1)
+
+    first, second = state(), state()
+    for one in (first, second):
+        one.scaler.scale(torch.ones(()))  # by which it has one
+    first.scaler.update(new_scale=256.0)
+    second.restore(first.capture())
+    assert second.scaler.get_scale() == 256

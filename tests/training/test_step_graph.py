@@ -1,6 +1,7 @@
 """A step as one CUDA graph, with a call of the function in the graph's place: all of it but CUDA's own."""
 
 import contextlib
+import copy
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -116,7 +117,7 @@ def test_it_trains_as_without(small: Dataset, recipe: Recipe, graphs: list[Calle
     # With short last batches, of 300 - 2 * 128 images. Of 100 and 50 there are none, nor where images are left out.
     shapes = 4 if recipe.batch_sizes else 2 * len({recipe.image_size_of(epoch) for epoch in range(3)})
     assert (made.captured, made.replayed, made.besides) == (shapes, shapes, 2 * shapes)
-    before = places(graphed)
+    before, began = places(graphed), copy.deepcopy(plain.model.state_dict())
     one, other = plain.run(), graphed.run()
     tests = 3 - FIRST  # of those of three epochs, which is one graph more
     assert (made.captured, made.replayed) == (shapes + tests, shapes + sum(graphed.steps) + tests)
@@ -126,6 +127,10 @@ def test_it_trains_as_without(small: Dataset, recipe: Recipe, graphs: list[Calle
         assert ours.learning_rate == its.learning_rate
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(graphed.model.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+    for name, weight in plain.model.named_parameters():
+        if weight.requires_grad:  # how far it has come from where it began, which is less than that
+            way, apart = weight - began[name], weight - graphed.model.get_parameter(name)
+            assert apart.norm() <= 0.1 * way.norm(), name
     assert places(graphed) == before
 
 
