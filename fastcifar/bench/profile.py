@@ -21,7 +21,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from fastcifar.bench.flops import flops_per_image
+from fastcifar.bench.flops import flops_per_image, work_of
 from fastcifar.bench.throughput import in_turn, matmul_candidate
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, RunError
@@ -143,6 +143,7 @@ def profile_training(
         images_per_second=log.images_per_second,
         profiled_seconds=window.seconds,
         flops=flops_per_image(trainer.model, image_size),
+        optimizer_flops=work_of(recipe, classes=len(dataset.classes), own=trainer.own, device=trainer.device)[1],
         matmul_rate=rate,
     )
 
@@ -199,11 +200,13 @@ def summarise(
     images_per_second: float,
     profiled_seconds: float,
     flops: float,
+    optimizer_flops: float,
     matmul_rate: float,
 ) -> Profile:
     """The profile of `steps` steps.
 
-    `sums` are names, calls and seconds of what ran, `spans` the beginnings and ends of each; `flops` are an image's.
+    `sums` are names, calls and seconds of what ran, `spans` the beginnings and ends of each; `flops` are an image's,
+    `optimizer_flops` those of a step, which are among the matrix products, and in no `efficiency`.
     """
     busy, gaps = _coverage(spans)
     kinds = _kernels([(kind_of(name), calls, seconds) for name, calls, seconds in sums], steps)
@@ -220,7 +223,9 @@ def summarise(
         gap_longest_seconds=max(gaps, default=0.0),
         matmul_share=matmul.share if matmul else 0.0,
         matmul_rate=matmul_rate,
-        matmul_efficiency=flops * batch_size / matmul.seconds / matmul_rate if matmul and matmul.seconds else None,
+        matmul_efficiency=(flops * batch_size + optimizer_flops) / matmul.seconds / matmul_rate
+        if matmul and matmul.seconds
+        else None,
         efficiency=images_per_second * flops / matmul_rate,
         images_per_second=images_per_second,
         flops_per_image=flops,

@@ -62,8 +62,8 @@ class Muon(torch.optim.Optimizer):
     though a gradient scaler does before it.
 
     With a `second_momentum` each row of that is first divided by the root of a running mean of its mean square, which
-    keeps that share of itself a step, and the matrix brought back to its norm: NorMuon, Li et al. 2025, arXiv
-    2510.05491.
+    keeps that share of itself a step, and the matrix brought back to the norm it had: after NorMuon, Li et al. 2025,
+    arXiv 2510.05491, which brings it to one that its size decides.
     """
 
     def __init__(

@@ -187,8 +187,10 @@ def _verdict(record: Record) -> str:
     said = f"mean final accuracy above {target}: p = {summary.p:.3g} (one-sided t-test, {P_LIMIT} needed)"
     if summary.reached:
         return f"{said}: the claim holds"
-    more = runs_to_settle([run.final_accuracy for run in record.runs], record.target)
-    settle = "no number of runs like these would settle it" if more is None else f"{more} more runs like these would"
+    runs = runs_to_settle([run.final_accuracy for run in record.runs], record.target)
+    settle = "no number of runs like these would settle it"
+    if runs is not None:
+        settle = f"a new record of {runs} runs like these, with other seeds, would settle it"
     return f"{said}: not settled; {settle}"
 
 

@@ -47,6 +47,7 @@ def profiled(ran: Sequence[Ran], steps: int = 1) -> Profile:
         images_per_second=5.0,
         profiled_seconds=25.0 * steps,
         flops=3.0,
+        optimizer_flops=30.0,
         matmul_rate=60.0,
     )
 
@@ -75,7 +76,7 @@ def test_what_a_profile_comes_to() -> None:
         ("copy", pytest.approx(1 / 18)),
     ]
     assert found.matmul_share == pytest.approx(15 / 18)
-    assert found.matmul_efficiency == pytest.approx(100 * 3.0 / 15 / 60)  # flops in the products' 15 s, over the rate
+    assert found.matmul_efficiency == pytest.approx((100 * 3.0 + 30) / 15 / 60)  # in the products' 15 s, over the rate
     assert found.efficiency == pytest.approx(5 * 3.0 / 60)
     inside = profiled([("aten::linear", 0, 10), ("aten::mm", 1, 4), ("relu", 12, 1)])
     assert (inside.busy_seconds, inside.gaps) == (11, 1)

@@ -50,16 +50,16 @@ def test_equal_accuracies_have_no_p() -> None:
         assert runs_to_settle(accuracies, 0.94) is None
 
 
-def test_how_many_more_runs_settle_it() -> None:
+def test_how_many_runs_settle_it() -> None:
     unsettled = [0.941, 0.9395, 0.9412, 0.94]
-    more = runs_to_settle(unsettled, 0.94)
-    assert more is not None
-    assert more > 0
+    needed = runs_to_settle(unsettled, 0.94)
+    assert needed is not None
+    assert needed > 4
     mean, spread = sum(unsettled) / 4, stats.tstd(unsettled)
 
     def p(runs: int) -> float:
         return float(stats.t.sf((mean - 0.94) / (spread / runs**0.5), runs - 1))
 
-    assert p(4 + more) < 0.01 <= p(4 + more - 1)
-    assert runs_to_settle([0.95, 0.951, 0.95], 0.9) == 0
+    assert p(needed) < 0.01 <= p(needed - 1)
+    assert runs_to_settle([0.95, 0.951, 0.95], 0.9) == 3
     assert runs_to_settle([0.93, 0.931], 0.94) is None

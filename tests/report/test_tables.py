@@ -169,7 +169,7 @@ def test_what_becomes_of_the_claim() -> None:
     assert verdict(0.95, 0.951, 0.952, protocol="fixed-budget").endswith("0.01 needed): the claim holds")
     unsettled = verdict(0.9, 0.905, 0.91, protocol="fixed-budget")
     assert unsettled.startswith(above)
-    assert unsettled.endswith("not settled; 6 more runs like these would")
+    assert unsettled.endswith("not settled; a new record of 9 runs like these, with other seeds, would settle it")
     assert verdict(0.8, 0.81, protocol="fixed-budget").endswith("no number of runs like these would settle it")
 
 
