@@ -48,7 +48,8 @@ def _loaded(
 ) -> Dataset:
     root = find_cifar10(folder, kind)
     verify(root, kind)  # before torchvision unpickles anything
-    train, test = kind(root, train=True), kind(root, train=False)
+    verified = type(kind.__name__, (kind,), {"_check_integrity": lambda self: True})  # else each split verifies all
+    train, test = verified(root, train=True), verified(root, train=False)
     dataset = Dataset.from_arrays(
         train.data,
         train.targets,

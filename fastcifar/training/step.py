@@ -69,7 +69,8 @@ class TrainingStep:
         """Loss (), each image's cross-entropy (B,) float32, its label not smoothed, and how many are answered right (),
         detached; to be read before the next step, which may write over them. `batch` is the size of the whole batch, by
         default B."""
-        torch.compiler.cudagraph_mark_step_begin()
+        if self._device.type == "cuda":  # else it only imports torch's compiler, which takes a second
+            torch.compiler.cudagraph_mark_step_begin()
         # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
         forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward
         side, taps = self.image_size, None
