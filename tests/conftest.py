@@ -1,6 +1,9 @@
 """Real CIFAR-10 where it is present, made-up images of its shape elsewhere."""
 
+import functools
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,19 @@ def cifar10() -> Dataset:
     if locate_cifar10() is None:
         pytest.skip("CIFAR-10 is not on this machine ($FASTCIFAR_DATA names its folder)")
     return load_cifar10()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cifar10_is_read_once() -> Iterator[None]:
+    """By a process of tests, for whatever it trains: to read 170 MB and take their MD5s is two seconds each time."""
+    here, once = locate_cifar10(), functools.cache(load_cifar10)
+
+    def read(folder: str | Path | None = None) -> Dataset:
+        return once() if here and locate_cifar10(folder) == here else load_cifar10(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastcifar.data.load.load_cifar10", read)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from fastcifar.bench.throughput import Candidate, Measurement, in_turn, repeated
 from fastcifar.commands import main
 
 CPU = torch.device("cpu")
+FEW = ["--dataset", "synthetic", "--limit-train", "1024"]
 
 
 def test_candidates_are_taken_in_turn_after_a_warm_up() -> None:
@@ -74,7 +75,7 @@ def test_a_block_repeats_its_work_as_often_each_time() -> None:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, dict[str, object]]]]:
     """`fastcifar bench`, all three, at toy size: its folder, and its measurements by benchmark and name."""
     folder = tmp_path_factory.mktemp("bench")
-    arguments = ["bench", "--dataset", "synthetic", "--width", "4", "--batch-size", "64", "--blocks", "2"]
+    arguments = ["bench", *FEW, "--width", "4", "--batch-size", "64", "--blocks", "2", "--short"]
     files = ["--json", str(folder / "bench.json"), "--figure", str(folder / "bench.png")]
     assert main([*arguments, *files, "--device", "cpu"]) == 0
     found: dict[str, dict[str, dict[str, object]]] = {}
@@ -124,7 +125,7 @@ def test_training_says_how_long_it_waits(measured: tuple[Path, dict]) -> None:  
         (["--figure", "x.pdf"], "--figure x.pdf: the name must end in .png or .svg"),
         (["--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
         (["--width", "0"], "--model.width: input should be greater than or equal to 1"),
-        (["--batch-size", "20000"], "--batch-size 20000: 8 batches are more than the synthetic images"),
+        (["--batch-size", "200"], "--batch-size 200: 8 batches are more than the synthetic images"),
         (["--blocks", "0"], "--blocks 0: at least one is needed"),
         (["loaders", "--beside", "-1"], "--beside -1: from 0 to 1024 processes"),
     ],
@@ -132,7 +133,7 @@ def test_training_says_how_long_it_waits(measured: tuple[Path, dict]) -> None:  
 def test_bad_input(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["bench", *arguments, "--dataset", "synthetic"]) == 2
+    assert main(["bench", *arguments, *FEW]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"fastcifar: {complaint}")
     assert error.count("\n") == 1

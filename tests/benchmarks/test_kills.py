@@ -1,6 +1,9 @@
 """Runs that are killed: a small version of `python -m benchmarks kills` and `soak`, with real processes."""
 
 import json
+import random
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +15,19 @@ from benchmarks.__main__ import run as command
 from fastcifar.recipe.files import to_toml
 
 
-def test_three_kills(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(["kills", "--kills", "3", "--seed", "3"]) == 0
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough to be trained for a few seconds."""
+    flags = ["--dataset", "synthetic", "--limit-train", "2000", "--limit-test", "100", "--loader", "dali"]
+    monkeypatch.setattr(kills, "_images", lambda train: flags)
+
+
+def test_three_kills(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of each kind, in the first tenth of the seconds in which they may be: most of a process is its beginning, and
+    one that is over before it is killed takes another."""
+    uniform = random.Random.uniform
+    monkeypatch.setattr(random.Random, "uniform", lambda draw, low, high: uniform(draw, low, low + (high - low) / 10))
+    assert command(["kills", "--kills", "3", "--seed", "6"]) == 0
     out = capsys.readouterr().out
     found = json.loads(out[out.index("{\n") :])
     assert found["kills"] == sum(found["during"].values()) == 3
@@ -21,10 +35,21 @@ def test_three_kills(capsys: pytest.CaptureFixture[str]) -> None:
     assert [found[bad] for bad in ("different", "stuck", "orphans", "leftovers")] == [0, 0, 0, 0]
 
 
-def test_a_short_soak(tmp_path: Path) -> None:
+def test_a_short_soak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its one session is as long as it takes to finish a run, and the last process goes on with it."""
     lines: list[str] = []
-    found = kills.soak(0.6, 1, tmp_path, lines.append)  # beside another test a session takes a quarter minute to begin
-    assert found.sessions == found.kills + found.stops >= 1, lines
+    watched, record = kills._watched, tmp_path / "soak.record.json"
+
+    def until_a_run(process: "subprocess.Popen[str]", end: float) -> tuple[list[tuple[float, float, int]], float]:
+        found = watched(process, end)
+        while not record.exists() and process.poll() is None:
+            found = watched(process, time.monotonic() + kills.SAMPLE_SECONDS)
+        return found
+
+    monkeypatch.setattr(kills, "_watched", until_a_run)
+    found = kills.soak(0.01, 1, tmp_path, lines.append)
+    assert found.sessions == found.kills + found.stops == 1, lines
+    assert found.cpu_minutes > 0
     assert (found.failed, found.orphans, found.leftovers) == (0, 0, 0), lines
     assert found.runs >= 1
 

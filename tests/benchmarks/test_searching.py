@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from PIL import Image
 
 from benchmarks.__main__ import run
 from benchmarks.searching import read_question, varied, worth
@@ -17,19 +19,32 @@ seeds = [1000]
 trials = 2
 sampler = "grid"
 [set]
-dataset = "synthetic"
-limit_train = 256
+dataset = "FOLDER"
 epochs = 1
+batch_size = 100
 model.width = 4
 [fields]
 label_smoothing = [0.0, 0.2]
 """
 
 
+@pytest.fixture(scope="module")
+def question(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`TOY` about 300 images of a folder: to hold some of them out, all the 50,000 synthetic ones would be made."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 150), ("test", 1)):
+        for label, middle in (("bright", 160), ("dark", 96)):
+            (folder / split / label).mkdir(parents=True)
+            for number, pixels in enumerate(rng.normal(middle, 60, (count, 32, 32, 3)).clip(0, 255).astype(np.uint8)):
+                Image.fromarray(pixels).save(folder / split / label / f"{number}.png")
+    return TOY.replace("FOLDER", str(folder))
+
+
 @pytest.fixture
-def toy(tmp_path: Path) -> Path:
+def toy(question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where the images are kept
     file = tmp_path / "toy.toml"
-    file.write_text(TOY)
+    file.write_text(question)
     return file
 
 
@@ -49,7 +64,8 @@ def test_a_study_is_asked_and_goes_on(toy: Path, capsys: pytest.CaptureFixture[s
 
 def test_trials_at_once_are_those_in_turn(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ray")
-    toy.write_text(TOY.replace("seeds = [1000]", "seeds = [1000, 1001]").replace("[0.0, 0.2]", "[0.0, 0.2, 0.4]"))
+    question = toy.read_text().replace("seeds = [1000]", "seeds = [1000, 1001]")
+    toy.write_text(question.replace("[0.0, 0.2]", "[0.0, 0.2, 0.4]"))
 
     def found(*flags: str) -> dict[str, list[float]]:
         study = toy.with_name(f"study{len(flags)}.db")
@@ -74,7 +90,7 @@ def test_flags_of_trials_at_once(toy: Path, flags: list[str], capsys: pytest.Cap
 
 def test_the_search_sees_no_test_image(toy: Path) -> None:
     _, recipe = read_question(toy)
-    assert (recipe.validation, recipe.dataset, recipe.epochs) == (100, "synthetic", 1)
+    assert (recipe.validation, Path(recipe.dataset).name, recipe.epochs) == (100, "images0", 1)
 
 
 def test_fields_by_dotted_names() -> None:
@@ -102,7 +118,7 @@ def test_twice_the_work_has_to_bring_its_points() -> None:
     ],
 )
 def test_a_question_that_cannot_be_asked_is_one_line(toy: Path, change: tuple[str, str], complaint: str) -> None:
-    toy.write_text(TOY.replace(*change))
+    toy.write_text(toy.read_text().replace(*change))
     with pytest.raises(InputError, match=complaint) as error:
         read_question(toy)
     assert "\n" not in str(error.value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -59,12 +60,19 @@ def slow(tmp_path: Path) -> list[str]:
     """Flags of a network of one's own that takes its time, of eight steps an epoch."""
     (tmp_path / "net.py").write_text(SLOW)
     flags = ["--recipe", "laptop", "--model", "net.py:Net", "--batch-size", "50", "--limit-train", "400"]
-    flags += ["--limit-test", "200", "--dataset", RECIPE.dataset, "--epochs", "4", *CPU]
+    flags += ["--limit-test", "200", "--dataset", "synthetic", "--epochs", "4", *CPU]
     return flags
 
 
-def test_stopped_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(tmp_path: Path, slow: list[str]) -> None:
+def test_stopped_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(
+    tmp_path: Path,
+    slow: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    restored_rng: object,
+) -> None:
     """SIGTERM, then Ctrl-C in the next session, then to the end."""
+    monkeypatch.chdir(tmp_path)
     flags = ["--no-report", "--checkpoint-seconds", "0"]
     process = started("train", *slow, *flags, "--out", "run", cwd=tmp_path)
     until_trained(process, tmp_path / "run" / "checkpoints")
@@ -81,14 +89,14 @@ def test_stopped_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(tmp_path: P
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert "kept in run; --resume run goes on" in err
+    assert re.fullmatch(r"fastcifar: interrupted; finished epochs: \d, kept in run; --resume run goes on\n", err)
 
-    process = started("train", "--resume", "run", *flags, cwd=tmp_path)
-    out, err = process.communicate()
-    assert (process.returncode, err) == (0, "")
+    assert main(["train", "--resume", "run", *flags]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
     assert "goes on in epoch" in out
-    whole = started("train", *slow, *flags, "--out", "whole", cwd=tmp_path)
-    assert whole.communicate()[1] == ""
+    assert main(["train", *slow, *flags, "--out", "whole"]) == 0
+    assert capsys.readouterr().err == ""
     one, other = (load_file(tmp_path / run / "model.safetensors") for run in ("run", "whole"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     result = json.loads((tmp_path / "run" / "run.json").read_text())["result"]
@@ -110,21 +118,29 @@ def test_a_second_ctrl_c_leaves_one_line_and_no_traceback(times: int, tmp_path: 
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
 
-def test_a_measurement_goes_on_inside_a_run(tmp_path: Path, slow: list[str]) -> None:
+def test_a_measurement_goes_on_inside_a_run(
+    tmp_path: Path,
+    slow: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    restored_rng: object,
+) -> None:
     """Killed before its first run is over, so that there is no record yet; then refused, resumed, and read."""
+    monkeypatch.chdir(tmp_path)
     flags = [*slow, "--runs", "2", "--target", "0.01", "--json", "one.record.json", "--checkpoint-seconds", "0.1"]
     process = started("bench", "accuracy", *flags, cwd=tmp_path)
     place = tmp_path / "one.record.json.checkpoints"
     until_trained(process, place, 1.0)
     process.kill()
     process.communicate()
-    again = started("bench", "accuracy", *flags, cwd=tmp_path)
-    assert "exists; --resume goes on with it" in again.communicate()[1]
-    other = started("bench", "accuracy", *flags, "--resume", "--epochs", "5", cwd=tmp_path)
-    assert "one.record.json.checkpoints: a run of another recipe: epochs is 5, not 4" in other.communicate()[1]
-    last = started("bench", "accuracy", *flags, "--resume", cwd=tmp_path)
-    out, err = last.communicate()
-    assert (last.returncode, err) == (0, "")
+    assert main(["bench", "accuracy", *flags]) == 2
+    assert "exists; --resume goes on with it" in capsys.readouterr().err
+    assert main(["bench", "accuracy", *flags, "--resume", "--epochs", "5"]) == 2
+    said = "one.record.json.checkpoints: a run of another recipe: epochs is 5, not 4"
+    assert said in capsys.readouterr().err
+    assert main(["bench", "accuracy", *flags, "--resume"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
     assert "interrupted 1 time, " in out
     record = read_record(tmp_path / "one.record.json")
     first, second = record.runs

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from finished import CPU, RECIPE, finished_run
+from toy import files_up_to
 
 import fastcifar
 from fastcifar.commands import main
@@ -50,25 +49,18 @@ def assert_as_undisturbed(trained: api.Trained) -> None:
         assert torch.equal(one, other), name
 
 
-def test_a_disk_that_is_full_for_a_checkpoint(tmp_path: Path) -> None:
-    """The limit on a file's size, smaller than a checkpoint and larger than the weights, fails its write as a full disk
-    does. A line says so, every time, and the run comes to its end."""
-    script = (
-        "import resource, sys\nfrom fastcifar.commands import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
+def test_a_disk_that_is_full_for_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], restored_rng: object
+) -> None:
+    """A limit on a file's size, smaller than a checkpoint and larger than the weights. A line says so, every time, and
+    the run comes to its end."""
+    monkeypatch.chdir(tmp_path)
     flags = ["train", "--recipe", recipe_file(tmp_path), *FLAGS, "--checkpoint-seconds", "1e-9", "--out", "run"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *flags],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "run/checkpoints: checkpoint 1 could not be written: File too large" in done.stdout
+    with files_up_to(200_000):
+        assert main(flags) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "run/checkpoints: checkpoint 1 could not be written: File too large" in out
     assert not list(tmp_path.rglob(".*"))
     assert fastcifar.load(tmp_path / "run") is not None
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -14,9 +14,10 @@ from same import assert_same
 
 from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
+from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
-from fastcifar.recipe import Recipe, Resnet, Schedule
+from fastcifar.recipe import Adam, Muon, Recipe, Resnet, Schedule
 from fastcifar.report.charts import draw_lr, values_json
 from fastcifar.training.lr_finder import LrRange, find_lr
 from fastcifar.training.trainer import Trainer
@@ -166,7 +167,7 @@ def test_a_loss_that_is_no_number_is_null_and_drawn_past(found: LrRange, tmp_pat
     draw_lr(broken, tmp_path / "lr.png")
 
 
-@pytest.mark.parametrize("width", [4, 8, 16])
+@pytest.mark.parametrize("width", [4, 8])
 def test_the_range_found_trains_and_ten_times_it_does_not(cifar10: Dataset, width: int) -> None:
     """Two epochs of 3,000 images; what a network has learnt is how far its loss is below log(10), a blind guess's. With
     ten times the rates it diverges, or learns less than 80 % as much."""
@@ -209,7 +210,24 @@ def test_the_command_takes_rates_and_holds_out_once(
         raise InputError("seen")
 
     monkeypatch.setattr("fastcifar.training.lr_finder.find_lr", look)
+    monkeypatch.setattr("fastcifar.data.load.synthetic", lambda: synthetic(800, 10))  # for 50,000
     images = ["--dataset", "synthetic", "--limit-train", "400", "--validation", "300", "--batch-size", "50"]
     rates = ["--start-lr", "1e-4", "--end-lr", "0.5", "--steps", "20"]
     assert main(["find-lr", "--recipe", "laptop", "--width", "2", "--device", "cpu", *images, *rates]) == 2
     assert seen == [(400, 1e-4, 0.5, 20)]
+
+
+@pytest.mark.parametrize(("optimizer", "ends"), [(Muon(), (1e-3, 100.0)), (Adam(), (1e-5, 1.0))])
+def test_rates_of_an_optimizer_that_brings_its_own_are_factors(
+    small: Dataset, optimizer: Any, ends: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def losses_at(self: Trainer, rates: list[float], stop: Any) -> list[float]:
+        tried.extend(rates)
+        raise InputError("seen")
+
+    monkeypatch.setattr(Trainer, "losses_at", losses_at)
+    with pytest.raises(InputError, match="seen"):
+        find_lr(Trainer(toy().with_optimizer(optimizer), small, CPU))
+    assert (tried[0], tried[-1]) == pytest.approx(ends)
