@@ -50,6 +50,8 @@ def resolve(execution: Execution, *, own: bool = False) -> tuple[Execution, list
     """
     import torch
 
+    if not isinstance(execution, Execution):
+        raise InputError(f"execution: an Execution is needed, such as Execution(device='cpu'), not {short(execution)}")
     for name, kind in get_type_hints(Execution).items():
         if get_origin(kind) is Literal and getattr(execution, name) not in get_args(kind):
             gpu = ", of several GPUs the one that $CUDA_VISIBLE_DEVICES names" if name == "device" else ""

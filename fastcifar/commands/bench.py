@@ -223,6 +223,8 @@ class Profile(Trains):
                 progress=status.update,
             )
         print_profile(console, found)
+        if found.steps < self.steps:
+            console.say(f"{self.steps} steps were to be profiled; the third epoch, warmed up, has {found.steps}")
         if self.json:
             text = to_json(found, about.name, about.recipe, about.execution, about.dataset, here)
             write_whole(self.json, text.encode())

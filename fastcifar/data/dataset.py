@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from fastcifar.recipe import DATASETS, Recipe
 Channels: TypeAlias = tuple[float, float, float]
 
 MOST_CLASSES = 10_000
+ARRAYS = "arrays"  # the name of a data set that was given none
 
 # Mean and standard deviation of each channel (R, G, B) over CIFAR-10's 50,000 training images, in pixel values 0..255.
 MEAN: Channels = (125.307, 122.950, 113.865)
@@ -63,7 +65,7 @@ class Dataset:
         test_labels: Any,
         *,
         classes: Sequence[str] | None = None,
-        name: str = "arrays",
+        name: str = ARRAYS,
         source: str = "arrays in memory",
         mean: Channels | None = None,
         std: Channels | None = None,
@@ -90,6 +92,8 @@ class Dataset:
             classes = [f"class-{label}" for label in range(max(top + 1, 2))]
         if not 2 <= len(classes) <= MOST_CLASSES:
             raise InputError(f"classes: {len(classes):,}; there can be 2 to {MOST_CLASSES:,}")
+        if twice := next((one for one, times in Counter(classes).items() if times > 1), None):
+            raise InputError(f"classes: {short(twice)} is the name of more than one")
         for field, array in labels.items():
             if array.min() < 0 or array.max() >= len(classes):
                 raise InputError(f"{field}: {array.min()} to {array.max()}; labels count {len(classes)} classes from 0")

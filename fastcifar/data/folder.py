@@ -13,7 +13,7 @@ import PIL
 from fastcifar.data.cifar import cache
 from fastcifar.data.dataset import MOST_CLASSES, Dataset
 from fastcifar.data.images import RULE, read_folder
-from fastcifar.errors import InputError, printable
+from fastcifar.errors import InputError, printable, short
 from fastcifar.files import expanded, write_whole
 from fastcifar.recipe import DATASETS
 
@@ -43,12 +43,14 @@ def load_folder(folder: str | Path, name: str | None = None) -> Dataset:
         for split in SPLITS:
             arrays[f"{split}_images"], arrays[f"{split}_labels"] = read_folder(folder / split, classes)
         _write(kept, listing, arrays)
+    tested = set(arrays["test_labels"].tolist())
+    absent = ", ".join(printable(one) for label, one in enumerate(classes) if label not in tested)
     name = printable(name or folder.resolve().name or "folder")[:200]
     return Dataset.from_arrays(
         **arrays,
         classes=[printable(one) for one in classes],
         name=f"{name}-folder" if name in DATASETS else name,
-        source=f"{printable(folder)}; of each file {RULE}",
+        source=f"{printable(folder)}{f'; no test images of {short(absent)}' if absent else ''}; of each file {RULE}",
     )
 
 
@@ -61,7 +63,7 @@ def _classes(folder: Path) -> list[str]:
     train = folder / "train"
     places = sorted(place for place in train.iterdir() if place.is_dir() and not place.name.startswith("."))
     if not 2 <= len(places) <= MOST_CLASSES:
-        raise InputError(f"{printable(train)}: {len(places):,} folders of a class each; 2 to {MOST_CLASSES:,} can be")
+        raise InputError(f"{printable(train)}: {len(places):,} classes (folders in it), not 2 to {MOST_CLASSES:,}")
     for place in places:
         if all(file.name.startswith(".") for file in place.iterdir()):
             raise InputError(f"{printable(place)}: no image in it")

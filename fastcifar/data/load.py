@@ -2,10 +2,11 @@
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from fastcifar.data.cifar import load_cifar10, load_cifar100
-from fastcifar.data.dataset import Dataset
+from fastcifar.data.dataset import ARRAYS, Dataset
 from fastcifar.data.folder import load_folder
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, printable, short
@@ -39,6 +40,18 @@ def load_dataset(recipe: Recipe, folder: Path | None = None) -> Dataset:
     return dataset
 
 
+def given_or_loaded(given: str | Path | Dataset | None, recipe: Recipe, folder: str | Path | None) -> Dataset:
+    """`given` where it is in memory, as it is; else `load_dataset` of the one `given` by its name or folder, or of the
+    recipe's. Raises `InputError`."""
+    if isinstance(given, Dataset):
+        return given
+    if given is not None:
+        if not isinstance(given, str | Path):
+            raise InputError(f"dataset: a {type(given).__name__}; Dataset.from_arrays makes a data set of arrays")
+        recipe = replace(recipe, dataset=str(given))
+    return load_dataset(recipe, None if folder is None else Path(folder))
+
+
 def _place(name: str, folder: Path | None) -> Path:
     """The folder that is the data set `name`: `folder` where one is given."""
     place = expanded(name if folder is None else folder)
@@ -49,4 +62,6 @@ def _place(name: str, folder: Path | None) -> Path:
         return place
     where = "" if folder is None else f" ({printable(folder)})"
     hint = f" (perhaps you meant {similar[0]})" if similar else "; --data DIR says where it is"
+    if name == ARRAYS:
+        hint = "; it was made of arrays: in Python, give it as dataset=..."
     raise InputError(f"dataset: {short(name)}{where}: neither {', '.join(DATASETS)} nor a folder{hint}")

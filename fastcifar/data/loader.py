@@ -142,6 +142,8 @@ def loader(
             return plain_plan(images)
         return draw_plan(images, augmentation, seed=seed, epoch=epoch)
 
+    if drop_last and images < batch_size:
+        raise InputError(f"batch_size: {batch_size:,} is more than the {images:,} images, which drop_last leaves out")
     name = fastest_loader() if name == "auto" else name
     opened = open_loader(name, dataset, augmentation, batch_size=batch_size, device=device, dtype=dtype)
     return Epochs(opened, images, plan, batch_size=batch_size, drop_last=drop_last)

@@ -16,7 +16,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
 Values: TypeAlias = Sequence[float] | NDArray[np.float64]
@@ -119,7 +119,7 @@ def line(axis: Axes, places: Values, values: Values, colour: str, *, marker: str
     """
     places, values = _seen(places, values)
     axis.plot(places, values, marker=marker if len(values) <= 30 else None, color=colour, clip_on=False, **style)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True) if len(values) > 1 else FixedLocator(list(places)))
 
 
 def _seen(places: Values, values: Values) -> tuple[Values, Values]:

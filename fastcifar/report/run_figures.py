@@ -151,7 +151,8 @@ def mistakes(found: Tested, dataset: Dataset) -> Picture:
     """The surest mistakes; below each image its class, the one predicted and its probability."""
     rows = max(-(-len(found.wrong) // MISTAKES), 1)
     figure, axis = new_figure(1.02 * rows)
-    true, predicted = [brief(name) for name in found.true], [f"→ {brief(name)}" for name in found.predicted]
+    true, predicted = ([brief(name, 14) for name in names] for names in (found.true, found.predicted))
+    predicted = [f"→ {name}" for name in predicted]
     size = _size(6.5, (*true, *predicted), WIDTH / MISTAKES)
     for k, (x, y) in enumerate(_tiles(axis, dataset.test_images[found.wrong], MISTAKES, rows, pitch=(37, 53))):
         lines = ((true[k], TEXT), (predicted[k], SERIES[1]), (certainty(found.confidence[k]), QUIET))

@@ -14,7 +14,7 @@ from torch import nn
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.images import RULE
-from fastcifar.data.load import load_dataset
+from fastcifar.data.load import given_or_loaded
 from fastcifar.errors import InputError
 from fastcifar.files import require_folder_of, require_no_link
 from fastcifar.own import NetworkFactory, own_files, unnamed
@@ -34,7 +34,7 @@ def write_report(
     out: str | Path | None = None,
     data: str | Path | None = None,
     *,
-    dataset: Dataset | None = None,
+    dataset: str | Path | Dataset | None = None,
     found: Tested | None = None,
     model: NetworkFactory | None = None,
     trust_code: bool = False,
@@ -44,9 +44,9 @@ def write_report(
     >>> fastcifar.write_report("runs/mine").as_posix()
     'runs/mine/report/index.html'
 
-    `run` is the folder of a finished run. Its images are `dataset` where they are in memory already, else they are
-    loaded, CIFAR-10 from `data` (see `load_cifar10`). The weights are tested again for what the log does not hold,
-    unless that is `found` already (`tested`). `model` and `trust_code` are those of `open_run`.
+    `run` is the folder of a finished run. Its images are `dataset`, in memory or a folder, else they are loaded,
+    CIFAR-10 from `data` (see `load_cifar10`). The weights are tested again for what the log does not hold, unless that
+    is `found` already (`evaluate`). `model` and `trust_code` are those of `load`.
     Raises `InputError`, one line, where the run is not finished, its images are others, or a file cannot be written.
     """
     folder = Path(run) / "report" if out is None else Path(out)
@@ -55,10 +55,14 @@ def write_report(
     saved = open_run(run, model=model, trust_code=trust_code)
     require_folder_of(folder)
     recipe, log = saved.recipe, read_log(saved)
-    dataset = load_dataset(recipe, Path(data) if data else None) if dataset is None else dataset
+    dataset = given_or_loaded(dataset, recipe, data)
     here = {"name": dataset.name, "train_images": len(dataset.train_images), "test_images": len(dataset.test_images)}
-    if not here.items() <= saved.run["dataset"].items():
-        raise InputError(f"{saved.path / 'run.json'}: dataset: is not the one here: {dataset.describe()}")
+    there = saved.run["dataset"]
+    if not here.items() <= there.items():
+        about = f"{there['name']}, {there['train_images']:,} training and {there['test_images']:,} test images"
+        raise InputError(f"{saved.path / 'run.json'}: dataset: {about}; here is another: {dataset.describe()}")
+    if there.get("sha256") not in (None, dataset.sha256):
+        raise InputError(f"{saved.path / 'run.json'}: dataset: other images are here: their sha256 is {dataset.sha256}")
     found = tested(saved, dataset) if found is None else found
     images = np.array([len(dataset.test_labels)])
     seen = transformed(recipe, dataset, len(log))

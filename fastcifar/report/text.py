@@ -70,9 +70,9 @@ def _said(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def brief(name: str) -> str:
+def brief(name: str, longest: int = LONGEST_NAME) -> str:
     """The name of a class, as long as a picture has room for."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def network_name(model: AnyModel) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastcifar.bench.environment import environment
 from fastcifar.data.dataset import Dataset
-from fastcifar.data.load import load_dataset
+from fastcifar.data.load import given_or_loaded
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution, possible, resolve
 from fastcifar.files import expanded
@@ -113,7 +113,7 @@ def resume(
     augmentation: AugmentationFunction | None = None,
     execution: Execution | None = None,
     data: str | Path | None = None,
-    dataset: Dataset | None = None,
+    dataset: str | Path | Dataset | None = None,
     trust_code: bool = False,
     observers: Sequence[Observer] = (),
     since: float | None = None,
@@ -213,7 +213,7 @@ def evaluate(
     *,
     model: NetworkFactory | None = None,
     data: str | Path | None = None,
-    dataset: Dataset | None = None,
+    dataset: str | Path | Dataset | None = None,
     trust_code: bool = False,
 ) -> Tested:
     """What the weights of the finished run directory `run` say of the test images, as the run tested them: accuracy,
@@ -222,18 +222,18 @@ def evaluate(
     >>> 0 <= fastcifar.evaluate("runs/mine").accuracy <= 1
     True
 
-    The images are the run's, CIFAR-10 from `data` (see `load_cifar10`), or those of `dataset`, all of its test images.
-    `model` and `trust_code` are those of `load`. Raises `InputError` as `load` does, and where there are no images.
+    The images are the run's, CIFAR-10 from `data` (see `load_cifar10`), or all test images of `dataset`, in memory or a
+    folder, whose classes have to be the run's. `model` and `trust_code` are those of `load`. Raises `InputError` as
+    `load` does, and where there are no images.
     """
     saved = open_run(run, model=model, trust_code=trust_code)
-    return tested(saved, dataset or load_dataset(saved.recipe, None if data is None else Path(data)))
+    return tested(saved, given_or_loaded(dataset, saved.recipe, data))
 
 
 def _images(recipe: Recipe, data: str | Path | None, dataset: str | Path | Dataset | None) -> Dataset:
     """`dataset`, or else the recipe's; as many images as the recipe asks for."""
-    if isinstance(dataset, Dataset):
-        return dataset.selected(recipe)
-    return load_dataset(recipe, None if data is None else Path(data))
+    found = given_or_loaded(dataset, recipe, data)
+    return found.selected(recipe) if found is dataset else found
 
 
 def _asked(
@@ -246,8 +246,6 @@ def _asked(
     changes = dict(fields)
     if isinstance(dataset, str | Path):
         changes["dataset"] = str(dataset)
-    elif not isinstance(dataset, Dataset | None):
-        raise InputError(f"dataset: a {type(dataset).__name__}; Dataset.from_arrays makes a data set of arrays")
     callables = {}
     for part, one in parts.items():
         if isinstance(one, str):

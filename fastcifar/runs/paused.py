@@ -107,7 +107,8 @@ def _code(path: Path, recipe: Recipe, asked: Asked, trust_code: bool, given: Col
         place = Path(asked.files.get(name, name))
         if not place.is_file() or digest(read_source(place)) != wanted:
             if not trust_code:
-                raise InputError(f"{path}: {place} is not there as it was; --trust-code runs the copy in the run")
+                said = "--trust-code (trust_code=True) runs the copy in the run"
+                raise InputError(f"{path}: {place} is not there as it was; {said}")
             place = path / name
         places[name] = place
     return places

@@ -98,7 +98,13 @@ def score(
 
 
 def tested(saved: Saved, dataset: Dataset) -> Tested:
-    """What the weights of a finished run say of the test images of `dataset`; `saved.model` moves to its device."""
+    """What the weights of a finished run say of the test images of `dataset`; `saved.model` moves to its device.
+
+    Raises `InputError` where its classes are not the run's.
+    """
+    if dataset.classes != saved.classes:
+        here, there = (f"{len(names):,} ({', '.join(names[:3])}, ...)" for names in (dataset.classes, saved.classes))
+        raise InputError(f"{saved.path}: dataset: its classes are {here}; the run's are {there}")
     found, precision = answers(saved, dataset)
     labels, names = dataset.test_labels, dataset.classes
     wrong = confident_mistakes(found, labels)

@@ -134,7 +134,8 @@ def open_run(path: str | Path, *, model: NetworkFactory | None = None, trust_cod
         if config.sha256 is None:
             raise InputError(f"{path}: its network {config.name} has no source here; in Python, load(run, model=...)")
         if not trust_code:
-            raise InputError(f"{path}: its network is code that came with it, {file}; --trust-code runs it")
+            said = "--trust-code (trust_code=True) runs it"
+            raise InputError(f"{path}: its network is code that came with it, {file}; {said}")
         made = from_source(found.sources()[file], found.path / file, name)
         model = partial(made, **config.arguments)
     network = _network(found.recipe, classes, found.run["recipe"], found.path / "model.safetensors", model)

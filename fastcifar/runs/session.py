@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from fastcifar.errors import InputError
 from fastcifar.runs.directory import RunDirectory
 from fastcifar.runs.observer import RunObserver, Start, Trained
 from fastcifar.runs.paused import CHECKPOINTS
@@ -34,6 +35,8 @@ def carried_out(
     """Train what is left, and keep it in `directory`; the session began at `began` of the monotonic clock."""
     trainer = about.trainer
     first = trainer.ranks.first
+    if not isinstance(observers, Sequence) or not all(isinstance(one, Observer) for one in observers):
+        raise InputError("observers: a list of Observers is needed, not of their classes or anything else")
     observers = observers if first else ()
 
     def wall() -> float:

@@ -76,7 +76,7 @@ def find_lr(
     high = end_lr if end_lr is not None else 100.0 if brings else 1.0
     if not 0 < low < high < math.inf:
         raise InputError(f"start_lr {low:g}, end_lr {high:g}: the rates have to rise, from above 0")
-    if not 2 <= steps <= MOST_STEPS:
+    if not isinstance(steps, int) or not 2 <= steps <= MOST_STEPS:
         raise InputError(f"steps {steps}: 2 to {MOST_STEPS:,} can be")
     rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
     smoothed: list[float] = []

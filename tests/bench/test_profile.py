@@ -123,12 +123,13 @@ def test_kinds(name: str, kind: str) -> None:
     assert kind_of(name) == kind
 
 
-def test_epochs_of_which_images_are_left_out(tmp_path: Path) -> None:
+def test_epochs_of_which_images_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The epochs that are timed and profiled have fewer steps than the first."""
     file = tmp_path / "profile.json"
     leaving_out = ["--selection.leave-out", "0.4", "--selection.after-epoch", "1"]
     arguments = ["bench", "profile", "--recipe", "laptop", *TOY, *leaving_out, "--json", str(file)]
     assert main([*arguments, "--steps", "50"]) == 0
+    assert "50 steps were to be profiled; the third epoch, warmed up, has 5" in capsys.readouterr().out
     found = json.loads(file.read_text())["profile"]
     assert found["steps"] == 5  # of 6, one to warm up
     assert found["images_per_second"] * found["step_seconds"] == pytest.approx(64)

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,12 @@ def test_a_folder_of_files(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_dataset(replace(kept, dataset_sha256="0" * 64), moved)
 
 
+def test_a_class_without_test_images_is_said(tree: Path) -> None:
+    assert "no test images" not in load_dataset(Recipe(dataset=str(tree))).source
+    shutil.rmtree(tree / "test" / "dog")
+    assert "; no test images of 'dog'; of each file " in load_dataset(Recipe(dataset=str(tree))).source
+
+
 def test_a_folder_is_no_cifar10_by_its_name(tree: Path) -> None:
     assert load_dataset(Recipe(dataset=str(tree.rename(tree.with_name("cifar10"))))).name == "cifar10-folder"
 
@@ -192,7 +199,7 @@ def test_folders_that_are_no_data_set_are_one_line(tree: Path, tmp_path: Path) -
         load_dataset(Recipe(dataset=str(tree / "train")))
     (tmp_path / "one" / "train" / "cat").mkdir(parents=True)
     (tmp_path / "one" / "test").mkdir()
-    with pytest.raises(InputError, match=r"one/train: 1 folders of a class each; 2 to 10,000 can be"):
+    with pytest.raises(InputError, match=r"one/train: 1 classes \(folders in it\), not 2 to 10,000"):
         load_dataset(Recipe(dataset=str(tmp_path / "one")))
 
 
@@ -288,3 +295,9 @@ def test_mean_and_deviation_are_of_all_images() -> None:
     mean, std = statistics_of(images)
     assert mean == pytest.approx([images.mean()] * 3)
     assert std == pytest.approx([images.std()] * 3)
+
+
+def test_two_classes_of_one_name() -> None:
+    images, labels = np.zeros((2, 32, 32, 3), np.uint8), np.arange(2)
+    with pytest.raises(InputError, match=r"^classes: 'cat' is the name of more than one"):
+        Dataset.from_arrays(images, labels, images, labels, classes=["cat", "cat"])

@@ -210,6 +210,8 @@ def test_an_epoch_may_leave_out_its_last_smaller_batch(split: str, monkeypatch: 
     assert (len(epochs), [len(labels) for _, labels in epochs]) == (2, [32, 32])
     assert len(loader("dali", images, batch_size=35, device="cpu", drop_last=True)) == 2
     assert len(loader("dali", images, batch_size=32, device="cpu")) == 3
+    with pytest.raises(InputError, match=r"^batch_size: 100 is more than the 70 images, which drop_last leaves out"):
+        loader("dali", images, batch_size=100, device="cpu", drop_last=True)
 
 
 def test_every_fused_loader_is_compiled(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

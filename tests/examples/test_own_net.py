@@ -41,7 +41,9 @@ def test_an_own_network_is_trained_reported_tested_and_exported(
     capsys.readouterr()
     for command in (["eval"], ["report"], ["export", "--format", "torch-export", "--out", str(tmp_path / "net.pt2")]):
         assert main([command[0], str(run), *command[1:]]) == 2
-        assert "its network is code that came with it, own_net.py; --trust-code runs it" in one_line(capsys)
+        assert "its network is code that came with it, own_net.py; --trust-code (trust_code=True) runs it" in one_line(
+            capsys
+        )
         assert main([command[0], str(run), *command[1:], "--trust-code"]) == 0
         said = capsys.readouterr().out
         if command == ["eval"]:

@@ -36,3 +36,7 @@ def test_of_more_the_ends_the_least_and_the_most_stay() -> None:
     began = time.process_time()
     picture.png()
     assert time.process_time() - began < 2  # whole, it took four
+
+
+def test_one_epoch_is_one_tick() -> None:
+    assert drawn([0.5]).figure.axes[0].get_xticks().tolist() == [0]

@@ -67,8 +67,7 @@ def images() -> Iterator[Dataset]:
     """Those that `TINY` names, loaded once."""
     limited = dataset().limited(150, 100)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("fastcifar.runs.api", "fastcifar.data.load"):  # the first imports from the second
-            patch.setattr(f"{module}.load_dataset", lambda recipe, data: limited)
+        patch.setattr("fastcifar.data.load.load_dataset", lambda recipe, data: limited)
         yield limited
 
 

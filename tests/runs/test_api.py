@@ -260,3 +260,16 @@ def test_the_api_is_named_and_waits_for_torch() -> None:
         assert f"::: fastcifar.{name}\n" in page, name
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = fastcifar.trian
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"observers": fastcifar.TrainingConsole()}, "observers: a list of Observers is needed"),
+        ({"observers": [RunObserver]}, "observers: a list of Observers is needed"),
+        ({"execution": "cpu"}, r"execution: an Execution is needed, such as .*, not 'cpu'"),
+    ],
+)
+def test_what_is_of_a_wrong_type_is_one_line(given: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=f"^{said}"):
+        fastcifar.train(RECIPE, **{"execution": CPU, "dataset": dataset(), **given})  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from same import assert_same
 import fastcifar
 from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
+from fastcifar.errors import InputError
 from fastcifar.recipe import Average, Evaluation
 from fastcifar.runs.observer import Trained
 from fastcifar.runs.predictions import confusion_matrix, probabilities, score
@@ -96,3 +97,23 @@ def test_a_network_prepares_itself_by_images_normalised_so_too() -> None:
     fastcifar.train(replace(RECIPE.with_epochs(1), image_sizes=()), model=Prepared, execution=CPU, dataset=dark())
     assert Prepared.seen.mean().abs() < 0.05
     assert Prepared.seen.std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_other_images_are_refused(run: tuple[Path, Trained, Dataset], tmp_path: Path) -> None:
+    path, _, images = run
+    other = replace(images, test_images=images.test_images[::-1].copy())
+    with pytest.raises(InputError, match=r"run\.json: dataset: other images are here"):
+        fastcifar.write_report(path, out=tmp_path / "report", dataset=other)
+    assert fastcifar.evaluate(path, dataset=other).accuracy < 1  # which may be of other images
+    for classes in (("frog", "ship"), tuple(f"other-{label}" for label in range(10))):
+        with pytest.raises(
+            InputError, match=r"dataset: its classes are .*; the run's are 10 \(class-0, class-1, class-2"
+        ):
+            fastcifar.evaluate(path, dataset=replace(images, classes=classes))
+    with pytest.raises(InputError, match=r"'arrays': .*in Python, give it as dataset="):
+        fastcifar.evaluate(path)
+    for call in (fastcifar.evaluate, fastcifar.write_report):
+        with pytest.raises(InputError, match=r"^dataset: a tuple; Dataset\.from_arrays"):
+            call(path, dataset=(1, 2))  # type: ignore[operator]
+        with pytest.raises(InputError, match=r"^dataset: 'nowhere': neither"):
+            call(path, dataset="nowhere")  # type: ignore[operator]

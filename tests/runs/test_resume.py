@@ -174,7 +174,7 @@ def test_code_of_ones_own_is_the_file_it_was(tmp_path: Path, restored_rng: objec
     killed(path, recipe)
     assert run_json(path)["asked"]["files"] == {"net.py": str(file)}
     file.write_text(NET + "# changed\n")
-    refused = rf"{path}: {file} is not there as it was; --trust-code runs the copy in the run"
+    refused = rf"{path}: {file} is not there as it was; --trust-code \(trust_code=True\) runs the copy in the run"
     with pytest.raises(InputError, match=refused):
         fastcifar.resume(path)
     with pytest.raises(InputError, match=r"a run of another recipe: model\.sha256 is"):

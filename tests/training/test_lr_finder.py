@@ -193,6 +193,7 @@ def test_the_range_found_trains_and_ten_times_it_does_not(cifar10: Dataset, widt
         ({"start_lr": 0.0}, "start_lr 0, end_lr 1: the rates have to rise"),
         ({"end_lr": math.inf}, "start_lr 1e-05, end_lr inf"),
         ({"steps": 1}, "steps 1: 2 to 100,000 can be"),
+        ({"steps": "5"}, "steps 5: 2 to 100,000 can be"),
     ],
 )
 def test_rates_that_will_not_do(small: Dataset, given: dict[str, Any], said: str) -> None:
