@@ -149,6 +149,15 @@ def test_an_existing_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], 
     assert "exists and is not empty" in one_line(capsys)
 
 
+def test_a_run_that_does_not_begin_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--recipe", "laptop", "--device", "cpu", "--dataset", "nowhere"]) == 2
+    assert "dataset: 'nowhere': neither" in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_diverging_run_fails_with_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rates = ["--schedule.min-lr", "1e38", "--schedule.max-lr", "1e38", "--recipe", "seed"]
     assert main([*TOY, *rates, "--out", str(tmp_path / "run")]) == 1
