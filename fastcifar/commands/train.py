@@ -86,7 +86,6 @@ class Train(Trains):
             console.say(f"{run}: the run is finished; fastcifar report, eval and predict read it")
             return
         name = "" if run else self.named(console)
-        path = run or self.out or default_path(name, self.recipe)
         about: Any = {"execution": self.execution, "data": self.data, "since": process_start()}
         if rank:
             if run:
@@ -94,12 +93,13 @@ class Train(Trains):
             else:
                 train(self.recipe, find_lr=self.find_lr, **about)
             return
-        require_no_link(path / "tensorboard")
-        board = TensorBoard(path / "tensorboard") if self.tensorboard else None
+        path = run or self.out or default_path(name, self.recipe)
         if count > 1:
             console.say(f"{count} processes, each with its share of every batch")
-        about["observers"] = [RangeTest(), TrainingConsole(console), *([board] if board else [])]
         try:
+            require_no_link(path / "tensorboard")
+            board = TensorBoard(path / "tensorboard") if self.tensorboard else None
+            about["observers"] = [RangeTest(), TrainingConsole(console), *([board] if board else [])]
             if run:
                 trained = resume(path, recipe=self.recipe, trust_code=self.trust_code, **about)
             else:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo  # reads TORCHDYNAMO_DISABLE once, which a test here sets for other processes
 
 from benchmarks import gpu
 from benchmarks.__main__ import run as command

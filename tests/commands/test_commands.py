@@ -18,6 +18,7 @@ import torch
 from toy import TOY, files_up_to, one_line
 
 from fastcifar.commands import info, main
+from fastcifar.errors import InputError
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -156,6 +157,24 @@ def test_a_run_that_does_not_begin_leaves_nothing(
     assert main(["train", "--recipe", "laptop", "--device", "cpu", "--dataset", "nowhere"]) == 2
     assert "dataset: 'nowhere': neither" in one_line(capsys)
     assert not list(tmp_path.iterdir())
+
+
+def test_of_several_processes_the_first_alone_makes_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[list[Path]] = []
+
+    def train(*_: object, **__: object) -> None:
+        seen.append(list(tmp_path.glob("runs/*")))
+        raise InputError("seen")
+
+    monkeypatch.setattr("fastcifar.runs.api.train", train)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["train", "--recipe", "laptop", "--device", "cpu", "--dataset", "synthetic"]) == 2
+    assert [len(folders) for folders in seen] == [0, 1]
 
 
 def test_a_diverging_run_fails_with_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
