@@ -79,11 +79,9 @@ class Data(Command):
 
     def run(self, console: Console) -> None:
         """Find or download, check, say so."""
-        from torchvision.datasets import CIFAR10, CIFAR100
+        from fastcifar.data.cifar import KINDS, find_cifar10, title, verify
 
-        from fastcifar.data.cifar import find_cifar10, title, verify
-
-        kind = CIFAR100 if self.dataset == "cifar100" else CIFAR10
+        kind = KINDS[self.dataset]
         root = find_cifar10(self.data, kind)
         md5s = verify(root, kind)
         console.say(*(f"{md5}  {file}" for file, md5 in md5s.items()))

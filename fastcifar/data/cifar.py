@@ -17,6 +17,7 @@ from fastcifar.errors import InputError
 from fastcifar.files import expanded, open_regular
 
 ENVIRONMENT_VARIABLE = "FASTCIFAR_DATA"
+KINDS: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 def load_cifar10(folder: str | Path | None = None) -> Dataset:

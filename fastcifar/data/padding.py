@@ -28,11 +28,10 @@ def _fill(bank: Tensor, images_nhwc: Tensor, augmentation: Augmentation) -> None
     """Write the images, and in a second place (2, n, side, side, 3) them mirrored, into zeros."""
     pad = augmentation.pad
     inner = slice(pad, pad + IMAGE_SIZE)
-    for place, images in zip(bank, (images_nhwc, images_nhwc.flip(2) if len(bank) > 1 else None), strict=False):
-        place[:, inner, inner] = images
-    if augmentation.pad_mode == "reflect":
-        first, last = pad, pad + IMAGE_SIZE - 1
+    bank[0, :, inner, inner] = images_nhwc
+    if len(bank) > 1:
+        bank[1, :, inner, inner] = images_nhwc.flip(2)
+    if augmentation.pad_mode == "reflect":  # which torch's own padding does not of bytes
         for axis in (2, 3):
-            for away in range(1, pad + 1):
-                bank.select(axis, first - away).copy_(bank.select(axis, first + away))
-                bank.select(axis, last + away).copy_(bank.select(axis, last - away))
+            bank.narrow(axis, 0, pad).copy_(bank.narrow(axis, pad + 1, pad).flip(axis))
+            bank.narrow(axis, pad + IMAGE_SIZE, pad).copy_(bank.narrow(axis, IMAGE_SIZE - 1, pad).flip(axis))

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from torchvision.datasets import CIFAR10, CIFAR100
-
-from fastcifar.data.cifar import find_cifar10, verify
+from fastcifar.data.cifar import KINDS, find_cifar10, verify
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
 from fastcifar.files import expanded
@@ -115,7 +113,7 @@ def run_peers(
 
 def _images_of(recipe: Recipe, data: Path | None) -> Path | None:
     """The folder that every program is told to read the recipe's images from: see `Job.data`. Raises `InputError`."""
-    if kind := {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(recipe.dataset):
+    if kind := KINDS.get(recipe.dataset):
         folder = find_cifar10(data, kind).absolute()
         verify(folder, kind)
         return folder

@@ -73,6 +73,7 @@ def test_an_epoch_left_early_does_not_leak_into_the_next(small: Dataset) -> None
         assert torch.equal(images, expected)
 
 
+@pytest.mark.timeout(60)  # two epochs in one pipeline wait for each other
 def test_an_epoch_that_is_asked_for_ends_the_one_before(small: Dataset) -> None:
     """There is one pipeline: an error, where the images of one epoch would come with the labels of the other."""
     augmentation = Augmentation()
