@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def cifar10_is_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fastcifar.data.load.load_cifar10", read)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilers_begin_anew() -> None:
+    """What torch.compile knows of functions it has met, and refused to compile, is not handed from module to module."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 @pytest.fixture(scope="session")
