@@ -81,11 +81,14 @@ def test_toml_out_and_in_again(recipe: Recipe) -> None:
         ("target = 1.5", "target: input should be less than or equal to 1, got 1.5"),
         ("seed = -1", "seed: input should be greater than or equal to 0, got -1"),
         ("dataset = ''", "dataset: string should have at least 1 character, got ''"),
-        ("[model]\nname = 'resnett'", "model: no such model; there are resnet, speednet and FILE.py:NAME, got {'name'"),
+        (
+            "[model]\nname = 'resnett'",
+            "model: no such model; there are resnet, speednet and FILE.py:NAME, got 'resnett' (perhaps you meant re",
+        ),
         ("[model]\nname = 'speednet'\nwidth = 8", "model.width: no such field in a recipe, got 8"),
         (
             "[model]\nname = ['resnet']",
-            "model: no such model; there are resnet, speednet and FILE.py:NAME, got {'name'",
+            "model: no such model; there are resnet, speednet and FILE.py:NAME, got ['resnet']",
         ),
         ("[optimizer]\nname = {a = 1}", "optimizer: no such optimizer; there are adam, sgd, muon and FILE.py:NAME"),
         ("[model]\nname = 'a.py:N'\narguments = [1]\nwidth = 3", "model.arguments: input should be"),

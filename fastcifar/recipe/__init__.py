@@ -4,6 +4,7 @@ Its tables are in `fastcifar.recipe.tables`, files of it in `fastcifar.recipe.fi
 loader, precision, ...) is `fastcifar.execution`.
 """
 
+import difflib
 import json
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -12,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Self
 import tyro
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from fastcifar.errors import InputError, complaint
+from fastcifar.errors import InputError, complaint, short
 from fastcifar.recipe.tables import (
     KINDS,
     STRICT,
@@ -165,8 +166,14 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
     """The recipe of nested `values` (as `dataclasses.asdict` or a TOML file gives them), checked.
 
     Raises `InputError`, one line that is `prefix` and the field's name, at an unknown or mistyped field or a value out
-    of range.
+    of range. With the prefix -- it names the flag.
     """
+    if prefix == "--":
+        try:
+            return validated(values)
+        except InputError as error:
+            field, colon, said = str(error).partition(":")
+            raise InputError(f"--{field.replace('_', '-')}{colon}{said}") from error
     values = {key: _gathered(key, value) if key in KINDS else value for key, value in values.items()}
     try:
         # By way of JSON because pydantic's strict mode takes no dict for a dataclass in Python mode.
@@ -175,6 +182,8 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         if error.errors()[0]["type"] == "json_invalid":  # it was written just now
             raise InputError(f"{prefix}nested too deeply, or a number too large") from error
         said = complaint(error).replace("unexpected keyword argument", "no such field in a recipe")
+        if (first := error.errors()[0])["type"] == "no_such_kind":
+            said = _no_such_kind(str(first["loc"][0]), first["input"])
         raise InputError(f"{prefix}{said}") from error
     except RecursionError as error:  # of the dumping: arguments of one's own may be lists in lists
         raise InputError(f"{prefix}nested too deeply") from error
@@ -202,6 +211,13 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         if wrong:
             raise InputError(f"{prefix}{said}")
     return recipe
+
+
+def _no_such_kind(table: str, value: Any) -> str:
+    given = value.get("name", value) if isinstance(value, dict) else value
+    similar = difflib.get_close_matches(str(given), KINDS[table], n=1)
+    hint = f" (perhaps you meant {similar[0]})" if similar else ""
+    return f"{table}: no such {table}; there are {', '.join(KINDS[table])} and FILE.py:NAME, got {short(given)}{hint}"
 
 
 def _gathered(table: str, values: Any) -> Any:

@@ -47,7 +47,7 @@ def test_two_processes_are_measured(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         (["--processes", "0"], "at least one process, one block and some seconds are needed"),
         (["--processes", "9"], "--batch-size 8: fewer images than the 9 processes"),
-        (["--batch-size", "0"], "--batch_size: input should be greater than or equal to 1, got 0"),
+        (["--batch-size", "0"], "--batch-size: input should be greater than or equal to 1, got 0"),
         (["--json", "no/such/folder.json"], "no/such/folder.json: there is no folder no/such"),
     ],
 )

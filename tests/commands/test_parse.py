@@ -37,9 +37,9 @@ def recipe_of(*arguments: str) -> Recipe:
             "invalid choice 'x' for argument '--loader': one of auto, dali, fused",
         ),
         (["train", "--recipe", "seed", "--width"], "Missing value for argument '--width/--model.width'"),
-        (["train", "--recipe", "seed", "--batch-size", "0"], "--batch_size: input should be greater"),
-        (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "--schedule.peak_epoch: 30 is past"),
-        (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "--schedule.max_lr: input should be"),
+        (["train", "--recipe", "seed", "--batch-size", "0"], "--batch-size: input should be greater"),
+        (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "--schedule.peak-epoch: 30 is past"),
+        (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "--schedule.max-lr: input should be"),
         (["train", "--recipe"], "Missing value for argument '--recipe'"),
         (
             ["train", "--recipe", "seed", "--max-lr=1"],
@@ -215,6 +215,8 @@ def test_the_kind_of_a_table_decides_its_flags() -> None:
         of_laptop("--model", "speednet", "--width", "8")
     with pytest.raises(InputError, match=r"^--model: no such model; there are resnet, speednet and FILE\.py:NAME"):
         of_laptop("--model", "resnett")
+    with pytest.raises(InputError, match=r"got 'adams' \(perhaps you meant adam\)$"):
+        of_laptop("--optimizer", "adams")
 
 
 def test_the_keys_of_ones_own_are_arguments() -> None:
