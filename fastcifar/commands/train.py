@@ -10,6 +10,7 @@ from fastcifar.commands.command import AUTO, Trains, TrustCode, command
 from fastcifar.errors import InputError
 from fastcifar.execution import launch, processes
 from fastcifar.files import require_folder_of, require_no_link
+from fastcifar.recipe import differences
 from fastcifar.recipe.files import load_recipe
 from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
@@ -48,7 +49,9 @@ class Train(Trains):
 
         paused = read_paused(given.resume, trust_code="--trust-code" in given.rest)
         if paused is None:
-            return super().defaults(given)
+            from fastcifar.runs.saved import read_run
+
+            return super().defaults(given) | {"recipe": read_run(given.resume).recipe}
         recipe = load_recipe(given.recipe) if given.recipe != AUTO else paused.recipe
         return {"name": paused.name, "recipe": recipe, "execution": possible(paused.execution)}
 
@@ -82,7 +85,9 @@ class Train(Trains):
                 if value:
                     raise InputError(f"{flag}: not with --resume, which goes on with what was begun in {self.resume}")
         if run and read_paused(run, trust_code=self.trust_code) is None:
-            read_run(run)  # which removes what a process that was killed at its very end left
+            finished = read_run(run)  # which removes what a process that was killed at its very end left
+            if self.resume and (other := differences(self.recipe, finished.recipe)):
+                raise InputError(f"{run}: the run is finished, and of another recipe: {other[0]}")
             console.say(f"{run}: the run is finished; fastcifar report, eval and predict read it")
             return
         name = "" if run else self.named(console)

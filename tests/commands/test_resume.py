@@ -157,6 +157,8 @@ def test_a_finished_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["train", "--resume", str(path)]) == 0
     assert f"{path}: the run is finished" in capsys.readouterr().out
     assert not (path / "checkpoints").exists()
+    assert main(["train", "--resume", str(path), "--epochs", "3"]) == 2
+    assert capsys.readouterr().err.endswith("is finished, and of another recipe: epochs is 3, not 2\n")
 
 
 @pytest.mark.parametrize(
