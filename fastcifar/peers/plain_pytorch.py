@@ -96,7 +96,8 @@ def train(recipe: Recipe, data: Path | None, device: torch.device, workers: int)
     train_images = len(train_loader) * recipe.batch_size if recipe.drop_last else len(train_set)
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     images_of = {"train": train_images, "test": len(test_set)}
-    show(images=images_of, setup_seconds=setting_up.seconds(), started=started)
+    seen = {"dataset": dataset.name, "dataset_sha256": dataset.sha256}
+    show(images=images_of, recipe=seen, setup_seconds=setting_up.seconds(), started=started)
     begun = time.perf_counter()
     for epoch in range(1, recipe.epochs + 1):
         clock = Clock(device)
@@ -190,11 +191,12 @@ def read(output: Output, job: Job) -> Record:
         about, *epochs = (json.loads(line.text) for line in output.lines)
         walls = [epoch.pop("wall_seconds") for epoch in epochs]
         images = Images(**about.pop("images"))
+        recipe = replace(job.recipe, **about.pop("recipe"))
         epochs = [Epoch(**epoch) for epoch in epochs]
         run = Run(seed=job.recipe.seed, wall_seconds=walls[-1], epochs=epochs, **about)
     except (LookupError, ValueError, TypeError) as error:
         raise RunError(f"its lines cannot be read: {type(error).__name__}") from error
-    recipe, own = sealed(job.recipe)
+    recipe, own = sealed(recipe)
     return make_record(
         program=PlainPytorch.name,
         name=job.name,

@@ -15,6 +15,7 @@ from fastcifar.bench.plain import PilImages, normalised
 from fastcifar.commands import main
 from fastcifar.commands.bench import Accuracy
 from fastcifar.commands.parse import parse
+from fastcifar.data.load import load_dataset
 from fastcifar.data.synthetic import synthetic
 from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution
@@ -221,7 +222,7 @@ def test_the_plain_cutout_is_the_recipes() -> None:
 
 def test_plain_pytorch_is_run_and_read(tmp_path: Path) -> None:
     record = checked(PlainPytorch().run(CPU), tmp_path)
-    assert record.recipe == TOY
+    assert record.recipe == replace(TOY, dataset_sha256=load_dataset(TOY).sha256)
     assert record.images == Images(train=300, test=200)
     (run,) = record.runs
     assert len(run.epochs) == 2
