@@ -13,7 +13,7 @@ from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
 from fastcifar.files import expanded
 from fastcifar.peers import peers
-from fastcifar.peers.peer import Job, Peer
+from fastcifar.peers.peer import BrokenError, Job, Peer
 from fastcifar.peers.program import ProgramError, run_own
 from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import seen_from, to_toml
@@ -106,8 +106,10 @@ def run_peers(
                     raise
                 reasons[peer.name] = str(error)
                 progress(f"{peer.name} failed: {error}")
-            else:
-                keep(peer.name, merged(records[peer.name]))
+                if not isinstance(error, BrokenError):
+                    continue
+                records[peer.name].append(error.record)
+            keep(peer.name, merged(records[peer.name]))
     return [_outcome(program, found, reasons.get(program)) for program, found in records.items()]
 
 
@@ -124,7 +126,8 @@ def _outcome(program: str, found: Sequence[Record], reason: str | None) -> Outco
     """What came of a program, whose records are `found`; `reason`: why it has no more of them."""
     if not found:
         return Outcome(program, reason=reason)
-    return Outcome(program, merged(found), failure=reason and f"run {len(found) + 1}: {reason}")
+    record = merged(found)
+    return Outcome(program, record, failure=reason and f"run {record.summary.runs + 1}: {reason}")
 
 
 def merged(records: Sequence[Record]) -> Record:

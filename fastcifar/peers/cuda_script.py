@@ -17,8 +17,8 @@ from torchvision.datasets import CIFAR10
 
 from fastcifar.bench.environment import environment, git
 from fastcifar.errors import RunError
-from fastcifar.peers.peer import Job, Peer
-from fastcifar.peers.program import Line, Output, run_program
+from fastcifar.peers.peer import BrokenError, Job, Peer
+from fastcifar.peers.program import Line, Output, ProgramError, run_program
 from fastcifar.records.record import Epoch, Images, Record, Run
 from fastcifar.records.summary import make_record
 
@@ -71,7 +71,8 @@ class CudaScript(Peer):
     ) -> Record:
         """The record of Python's `command`, run in a folder that has CIFAR-10 in cifar10/.
 
-        `evaluation` says what its accuracies are of, in the leaderboard's words.
+        `evaluation` says what its accuracies are of, in the leaderboard's words. Raises `RunError`; `BrokenError` where
+        runs were finished before the program failed.
         """
         assert job.data is not None  # that of CIFAR-10: see missing
         with tempfile.TemporaryDirectory(prefix="fastcifar-peer-") as folder:
@@ -86,15 +87,21 @@ class CudaScript(Peer):
                 except RunError:
                     return True  # of a table that cannot be read more rows are none the better
 
-            output = run_program(
-                [sys.executable, "-u", *command], Path(folder), seconds=job.seconds, enough=finished_one
-            )
+            failure = None
+            try:
+                output = run_program(
+                    [sys.executable, "-u", *command], Path(folder), seconds=job.seconds, enough=finished_one
+                )
+            except ProgramError as error:
+                failure, output = error, Output(error.lines, error.said, cut=True)
         runs = self.parse(output, started, train_images)
+        if failure and not runs:
+            raise failure
         if not runs and output.cut:
             raise RunError(f"it did not finish a run within {job.patience:g} s")
         if not runs:
             raise RunError("it printed no table of epochs that can be read here")
-        return make_record(
+        record = make_record(
             program=program,
             name=name,
             protocol=job.protocol,
@@ -106,6 +113,9 @@ class CudaScript(Peer):
             runs=runs,
             evaluation=evaluation,
         )
+        if failure:
+            raise BrokenError(str(failure), record) from failure
+        return record
 
     def parse(self, output: Output, started: float, train_images: int) -> list[Run]:
         """The finished runs in what was printed since `started` (Unix time).

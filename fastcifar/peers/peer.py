@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastcifar.errors import RunError
 from fastcifar.peers.program import PATIENT
 from fastcifar.recipe import Recipe
 from fastcifar.records.protocol import ProtocolName
@@ -33,6 +34,14 @@ class Job:
         return None if self.seconds is None else PATIENT * self.seconds
 
 
+class BrokenError(RunError):
+    """A program failed after it had finished runs, which are in `record`."""
+
+    def __init__(self, message: str, record: Record) -> None:
+        super().__init__(message)
+        self.record = record
+
+
 class Peer:
     """A rival: how its program is run, and how what it prints becomes a record."""
 
@@ -49,5 +58,6 @@ class Peer:
         return True
 
     def run(self, job: Job) -> Record:
-        """Run the program. Raises `RunError`, one line, where it fails or prints what cannot be read."""
+        """Run the program. Raises `RunError`, one line, where it fails or prints what cannot be read; `BrokenError` where
+        it fails after it has finished runs."""
         raise NotImplementedError

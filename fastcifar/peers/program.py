@@ -21,11 +21,11 @@ PATIENT = 4  # times its seconds, before a program is ended that has not done en
 
 
 class ProgramError(RunError):
-    """A program ended with another exit code than 0; `said` is all of its standard error."""
+    """A program ended with another exit code than 0; `said` is all of its standard error, `lines` what it printed."""
 
-    def __init__(self, message: str, code: int, said: str) -> None:
+    def __init__(self, message: str, code: int, said: str, lines: Sequence["Line"] = ()) -> None:
         super().__init__(message)
-        self.code, self.said = code, said
+        self.code, self.said, self.lines = code, said, list(lines)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def run_program(
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     if code and not cut.is_set():
-        raise ProgramError(_last_words(said) or _exit(code), code, said)
+        raise ProgramError(_last_words(said) or _exit(code), code, said, lines)
     return Output(lines, said, cut.is_set())
 
 

@@ -23,7 +23,7 @@ from fastcifar.peers import airbench, compare, cuda_script, peers, plain_pytorch
 from fastcifar.peers.airbench import Airbench
 from fastcifar.peers.compare import Outcome, _Ours, merged, parse_paths, ratios, run_peers
 from fastcifar.peers.hlb_cifar10 import HlbCifar10
-from fastcifar.peers.peer import Job, Peer
+from fastcifar.peers.peer import BrokenError, Job, Peer
 from fastcifar.peers.plain_pytorch import PlainPytorch
 from fastcifar.peers.program import PATIENT, Line, Output
 from fastcifar.peers.speedrun import Speedrun
@@ -294,6 +294,27 @@ def test_of_a_program_that_is_ended_the_finished_runs_count(tmp_path: Path) -> N
     with pytest.raises(RunError, match=rf"did not finish its run within {0.1 * PATIENT:g} s"):
         PlainPytorch().run(replace(CPU, seconds=0.1))
     assert len(Airbench().parse(stamped(AIRBENCH[:-4], cut=True), 1_700_000_000.0, 49_152)) == 1
+
+
+def test_of_a_program_that_fails_the_finished_runs_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of its table but the last, which it may have been in the middle of."""
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "main.py").write_text(f"print(*{HLB!r}, sep='\\n', flush=True)\nraise SystemExit('no disk')\n")
+    with pytest.raises(BrokenError, match=r"^no disk$") as caught:
+        HlbCifar10().run(replace(CUDA, data=tmp_path, path=tmp_path))
+    assert caught.value.record.summary.runs == 1
+    kept: list[str] = []
+    two = merged([record_of(10.0, 0.95), record_of(20.0, 0.95)])
+    rival = Scripted("broken", [BrokenError("no disk", two)], repeats=False)
+    stand_in(monkeypatch, Scripted("fastcifar", [two]), rival)
+    about: dict[str, Any] = {"data": None, "runs": 1, "paths": {}, "progress": lambda line: None}
+    outcomes = run_peers("toy", TOY, Execution("cpu"), keep=lambda name, record: kept.append(name), **about)
+    assert kept == ["fastcifar", "broken"]
+    assert (outcomes[1].record, outcomes[1].failure) == (two, "run 3: no disk")
+    (tmp_path / "main.py").write_text("raise SystemExit('no GPU')\n")
+    with pytest.raises(RunError, match=r"^no GPU$") as failed:
+        HlbCifar10().run(replace(CUDA, data=tmp_path, path=tmp_path))
+    assert not isinstance(failed.value, BrokenError)
 
 
 def test_paths_of_rivals(tmp_path: Path) -> None:
