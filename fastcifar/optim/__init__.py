@@ -69,6 +69,15 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float
         group["lr"] = rate
 
 
+def set_mode(optimizers: Sequence[torch.optim.Optimizer], *, training: bool) -> bool:
+    """Tell those that train other weights than they test (schedule-free ones have `train` and `eval`) which it is to
+    be, and give it back."""
+    for optimizer in optimizers:
+        if callable(switch := getattr(optimizer, "train" if training else "eval", None)):
+            switch()
+    return training
+
+
 def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
     """Have each keep beside its parameters all that its steps need, the rates too, where a CUDA graph reads them.
 
@@ -115,9 +124,11 @@ def _checked(made: Any, network: nn.Module, name: str) -> list[torch.optim.Optim
         raise InputError(
             f"{name}: misses the parameters {', '.join(missing[:3])}{more}; requires_grad = False freezes one"
         )
-    twice = [trained.get(key, "of another network") for key in held if held.count(key) > 1 or key not in trained]
-    if twice:
-        raise InputError(f"{name}: holds the parameter {twice[0]} twice, or of a network that is not trained")
+    there = {id(parameter): named for named, parameter in network.named_parameters()}  # one that is frozen does no harm
+    if twice := [there[key] for key in held if key in there and held.count(key) > 1]:
+        raise InputError(f"{name}: holds the parameter {twice[0]} twice")
+    if any(key not in there for key in held):
+        raise InputError(f"{name}: holds a parameter that is none of the network's")
     if any(isinstance(group["lr"], Tensor) for group in groups(optimizers)):
         raise InputError(f"{name}: a rate is a tensor; a number is needed")
     return optimizers

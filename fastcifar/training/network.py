@@ -1,11 +1,13 @@
 """A new network, as it is before the first step."""
 
+import copy
+
 import torch
 from torch import nn
 
 from fastcifar import models
 from fastcifar.data.dataset import Dataset
-from fastcifar.own import NetworkFactory
+from fastcifar.own import NetworkFactory, called
 from fastcifar.recipe import OwnModel, Recipe
 from fastcifar.training.clock import Clock
 from fastcifar.training.evaluate import normalise
@@ -29,8 +31,10 @@ def new_network(
     if not models.prepares(network):
         return network, 0.0
     images = torch.from_numpy(dataset.train_images[: models.PREPARED_BY]).to(device)
-    if device.type == "cuda":  # loads the libraries that it calls
-        models.prepare(network, normalise(images, dataset.mean, dataset.std))
+    name = f"{recipe.model.name}: prepare"
+    if device.type == "cuda":  # loads the libraries that it calls, for a copy
+        with torch.random.fork_rng(devices=[device]):
+            called(name, lambda: models.prepare(copy.deepcopy(network), normalise(images, dataset.mean, dataset.std)))
     clock = Clock(device)
-    models.prepare(network, normalise(images, dataset.mean, dataset.std))
+    called(name, lambda: models.prepare(network, normalise(images, dataset.mean, dataset.std)))
     return network, clock.seconds()

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from fastcifar.training.selection import ImageLosses
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import TrainingStep
 from fastcifar.training.step_graph import FIRST, CudaGraphs
+from fastcifar.training.warming import differing, hidden, shapes_of, tried
 
 
 class Trainer:
@@ -55,7 +57,6 @@ class Trainer:
         recipe = replace(recipe, dataset=dataset.name, dataset_sha256=dataset.sha256)
         self.recipe = validated(asdict(recipe))
         self.dataset, self.execution, self.own = dataset, execution, own or OwnCode()
-        self.notes: list[str] = []
         self.test_images = len(dataset.test_images)
         sizes = [recipe.batch_size_of(epoch) for epoch in range(recipe.epochs)]
         if max(sizes) > (total := len(dataset.train_images)):
@@ -68,7 +69,12 @@ class Trainer:
             raise InputError(f"batch_size: a batch of {least} images, fewer than the {self.ranks.count} processes")
         facts = {f"recipe.{name}": str(value) for name, value in asdict(self.recipe).items()}
         self.ranks.require_same({"fastcifar": __version__, **facts})
+        self._set_up(clock)
 
+    def _set_up(self, clock: Clock, warm: bool = True) -> None:
+        """Make everything, and warm it up; `clock` was begun with it."""
+        recipe, dataset, execution = self.recipe, self.dataset, self.execution
+        sizes, total = [recipe.batch_size_of(epoch) for epoch in range(recipe.epochs)], len(dataset.train_images)
         self.model, of_network = new_network(self.recipe, dataset, self.own.model, self.device)
         optimizers = optim.make(self.model, self.recipe, self.own.optimizer, compile=execution.compile)
         graphs = CudaGraphs(self.device) if execution.compile == "cuda-graph" else None
@@ -114,13 +120,21 @@ class Trainer:
         self._plans = Plans(total, recipe.augmentation)
         self._follow_schedule()
         self._at_start = self.state.capture()
+        if not warm:
+            return
+        before = hidden(self.model, self.state.optimizers) if self.own.steps else {}
         with self._step.within_memory():
             self.warm_up(steps=1 if execution.compile == "off" else FIRST + 1)
             for _ in range(FIRST + 1 if self.device.type == "cuda" else 0):  # cuDNN chooses its algorithms
                 self._evaluate()
         if self.device.type == "cuda":
             self.warm_up(steps=1)  # the memory that the last capture has given back, page-locked too
-        self.notes += self._epoch_steps.notes
+        self.notes = [*self._epoch_steps.notes]
+        if self.own.optimizer and getattr(self.model, "trained_epochs", None):
+            self.notes.append(f"{recipe.optimizer.name}: trains to the end what the network's trained_epochs names")
+        if before and (left := differing(before, hidden(self.model, self.state.optimizers))):
+            self._set_up(clock, warm=False)  # as it was before
+            self.notes.append(f"code of one's own changes what no state_dict holds, {left}: resumed, a run is another")
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
     def _follow_schedule(self) -> None:
@@ -143,11 +157,15 @@ class Trainer:
     def restart(self, recipe: Recipe) -> None:
         """Be as a new trainer of `recipe`, which may differ in seed and schedule, with what is compiled used again.
 
-        It is so bit for bit; `setup_seconds` becomes what this took.
+        It is so bit for bit; `setup_seconds` becomes what this took. A network or an optimizer of one's own is made
+        anew, and all with it, since it may keep things where nobody knows of them.
         """
         clock = Clock(self.device)
         recipe = replace(recipe, dataset=self.recipe.dataset, dataset_sha256=self.recipe.dataset_sha256)
         self.recipe = validated(asdict(recipe))
+        if self.own.steps:
+            self._set_up(clock)
+            return
         self.state.restore(self._at_start)
         network, of_network = new_network(self.recipe, self.dataset, self.own.model, self.device)
         self.prepare_seconds = of_network + self._epoch_steps.prepare_seconds  # as if the images were padded again
@@ -215,7 +233,7 @@ class Trainer:
         state, epoch, steps = self.state, self.state.epoch + 1, self.steps[self.state.epoch]
         done, seed, of_groups = sum(self.steps[: state.epoch]), self.recipe.seed, self._rates[state.epoch]
         plan = self._plans.of(seed, state.epoch)
-        self.model.train()
+        self.model.train(optim.set_mode(self.state.optimizers, training=True))
         for now in self._epoch_steps.of(plan, seed, state.epoch, of_groups, first=state.step):
             state.step += 1
             if self._average:
@@ -234,6 +252,7 @@ class Trainer:
             if not math.isfinite(loss):
                 raise RunError(diverged("loss", loss, epoch, step + 1, self._rate_of(done + step)))
         tested = self.recipe.tested_after(epoch)
+        optim.set_mode(self.state.optimizers, training=False)
         test = self._evaluate(observers) if tested else None
         eval_seconds = self._clock.seconds() if tested else 0.0
         self._clock = None
@@ -265,20 +284,15 @@ class Trainer:
 
         It leaves no trace in the state, bit for bit.
         """
-        shapes: dict[tuple[object, ...], tuple[int, int]] = {}  # the first epoch and step that has each
-        for epoch, number in enumerate(self.steps):
-            images, size = self.recipe.images_of(epoch, len(self._plans)), self.recipe.batch_size_of(epoch)
-            side, chosen = self.recipe.image_size_of(epoch), self.recipe.left_out_of(epoch) > 0
-            for step in (0, number - 1):
-                shapes.setdefault((size, min(size, images - step * size), side, chosen), (epoch, step))
+        shapes = shapes_of(self.recipe, self.steps, len(self._plans))
         seed = self.recipe.seed
         with self.state.untouched():
-            self.model.train()
-            for epoch, step in shapes.values():
+            self.model.train(optim.set_mode(self.state.optimizers, training=True))
+            for epoch, step in shapes:
                 plan, rates = self._plans.of(seed, epoch), self._rates[epoch]
                 for _ in range(steps):
                     with contextlib.closing(self._epoch_steps.of(plan, seed, epoch, rates, first=step)) as taken:
-                        next(taken)
+                        tried(self.recipe, self.own, partial(next, taken))
                     if self._average:
                         self._average.after_step(self.recipe.average.every)
 
@@ -291,7 +305,7 @@ class Trainer:
         losses: list[float] = []
         of_groups, seed = [optim.rates_at(self.state.optimizers, rate) for rate in rates], self.recipe.seed
         with self.state.untouched():
-            self.model.train()
+            self.model.train(optim.set_mode(self.state.optimizers, training=True))
             for epoch, first in enumerate(range(0, len(rates), self.steps[0])):
                 plan = self._plans.of(seed, epoch)
                 now = of_groups[first : first + self.steps[0]]

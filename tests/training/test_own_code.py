@@ -1,8 +1,11 @@
 """Networks, optimizers and augmentations of one's own in the trainer: what is as it should be trains, the rest is one
 line before the first step."""
 
+import math
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch._dynamo
@@ -11,7 +14,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.execution import Execution
 from fastcifar.own import OwnCode
-from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe
+from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe, Speednet
 from fastcifar.training.trainer import Trainer
 
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
@@ -151,3 +154,148 @@ def test_an_augmentation_that_cannot_be_compiled_runs_as_it_is_and_it_is_said(sm
     trainer = Trainer(augmented(quick), small, replace(CPU, compile="default"), own(augmentation=eager))
     assert trainer.notes == ["mine.py:f: torch.compile does not take it whole: it runs eagerly"]
     trainer.train_epoch()
+
+
+class Counting(Linear):
+    """Its answers hang on how often it was asked, and on numbers that were drawn when it was made, in no state_dict."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.mask, self.asked, self.generator = torch.rand(3), 0, torch.Generator()
+        self.seen = {"means": [torch.zeros(3)]}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.asked += self.training
+        self.seen["means"][0] += images.mean(dim=(0, 2, 3))
+        noise = torch.rand(3, generator=self.generator) if self.training else 1.0
+        return self.head(images.mean(dim=(2, 3)) * self.mask * noise * (1 + self.asked)) + self.seen["means"][0].sum()
+
+
+class Late(torch.optim.SGD):
+    """Half of its steps it does not take, which only a number of its own tells apart."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__(network.parameters(), lr=0.1)
+        self.taken = 0
+        self.anchors = [parameter.detach().clone() for parameter in network.parameters()]
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        self.taken += 1
+        if self.taken % 2:
+            super().step()
+        with torch.no_grad():
+            for parameter, anchor in zip(self.param_groups[0]["params"], self.anchors, strict=True):
+                parameter.lerp_(anchor, 0.1)
+
+
+def of(trainer: Trainer) -> list[float | None]:
+    """What all its epochs came to."""
+    trainer.run()
+    return [loss for one in trainer.state.log for loss in (one.train_loss, one.test_loss)]
+
+
+@pytest.mark.parametrize("network", [Linear, Counting])
+@pytest.mark.parametrize("optimizer", [lambda network: torch.optim.SGD(network.parameters(), lr=0.1), Late])
+def test_each_run_begins_anew_whatever_ones_own_code_keeps(
+    small: Dataset, quick: Recipe, network: type, optimizer: object, restored_rng: object
+) -> None:
+    """Where no state_dict has it: the run of a seed is the same after that of another one, and without a warm-up."""
+    recipe = replace(quick, model=MINE, optimizer=OwnOptimizer("mine.py:make"), seed=1)
+    parts = own(model=network, optimizer=optimizer)
+    fresh = Trainer(recipe, small, CPU, parts)
+    torch.manual_seed(1)
+    twin = network(10)
+    for name, value in twin.state_dict().items():
+        assert torch.equal(fresh.model.state_dict()[name], value)
+    if network is Counting:
+        assert (fresh.model.asked, fresh.model.seen["means"][0].sum()) == (0, 0)
+        assert torch.equal(fresh.model.mask, twin.mask)
+    if optimizer is Late:
+        assert fresh.state.optimizers[0].taken == 0
+    again = Trainer(replace(recipe, seed=0), small, CPU, parts)
+    first = of(again)
+    again.restart(recipe)
+    assert of(again) == of(fresh) != first
+    said = [line for line in fresh.notes if "no state_dict holds" in line]
+    assert bool(said) == (network is Counting or optimizer is Late)
+    assert said == [line for line in again.notes if "no state_dict holds" in line]
+
+
+def test_who_draws_from_generators_that_no_seed_decides_is_told(small: Dataset, quick: Recipe) -> None:
+    class Drawing(Linear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images * random.random() * np.random.rand())
+
+    trainer = Trainer(replace(quick, model=MINE), small, CPU, own(model=Drawing))
+    assert "a generator of random's, one of NumPy's" in "".join(trainer.notes)
+
+
+def test_a_schedule_free_optimizer_is_told_when_it_is_tested(small: Dataset, quick: Recipe) -> None:
+    """It trains other weights than it tests, here ones that are all zero."""
+    told: list[str] = []
+
+    class Free(torch.optim.SGD):
+        def train(self) -> None:
+            told.append("train")
+
+        def eval(self) -> None:
+            told.append("eval")
+            for parameter in self.param_groups[0]["params"]:
+                torch.nn.init.zeros_(parameter)
+
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            assert told[-1] == "train"
+            super().step()
+
+    recipe = replace(quick, model=MINE, optimizer=OwnOptimizer("mine.py:make"))
+    parts = own(model=Linear, optimizer=lambda network: Free(network.parameters(), lr=0.1))
+    trainer = Trainer(recipe, small, CPU, parts)
+    told.clear()
+    trainer.run()
+    assert trainer.state.log[-1].test_loss == pytest.approx(math.log(10))
+    assert told == ["train", "eval"] * 2
+
+
+class TrainingBreaks(Linear):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise ValueError("of no use")
+        return super().forward(images)
+
+
+class PreparingBreaks(Linear):
+    def prepare(self, images: torch.Tensor) -> None:
+        raise ValueError("of no use")
+
+
+class Closure(torch.optim.SGD):
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__(network.parameters(), lr=0.1)
+
+    def step(self, closure: object) -> None:  # type: ignore[override]
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer", "complaint"),
+    [
+        (TrainingBreaks, None, r"a step with mine\.py:Net: ValueError: of no use \(line \d+\)"),
+        (PreparingBreaks, None, r"mine\.py:Net: prepare: ValueError: of no use \(line \d+\)"),
+        (Linear, Closure, r"a step with mine\.py:Net and mine\.py:make: TypeError: .*missing 1 .* 'closure'"),
+    ],
+)
+def test_a_fault_in_training_is_a_line_before_the_first_step(
+    small: Dataset, quick: Recipe, network: type, optimizer: object, complaint: str
+) -> None:
+    recipe = replace(quick, model=MINE)
+    if optimizer:
+        recipe = replace(recipe, optimizer=OwnOptimizer("mine.py:make"))
+    with pytest.raises(InputError, match=f"^{complaint}"):
+        Trainer(recipe, small, CPU, own(model=network, optimizer=optimizer))
+
+
+def test_an_optimizer_of_ones_own_trains_all_parameters_to_the_end(small: Dataset, quick: Recipe) -> None:
+    """And says so where the network would have some left alone."""
+    recipe = replace(quick, model=Speednet(widths=(4, 4)), optimizer=OwnOptimizer("mine.py:make"))
+    trainer = Trainer(recipe, small, CPU, own(optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=0.1)))
+    assert trainer.notes == ["mine.py:make: trains to the end what the network's trained_epochs names"]
