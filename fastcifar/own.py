@@ -7,13 +7,10 @@ copy of one that came with a run.
 
 import builtins
 import difflib
-import hashlib
 import importlib.util
-import inspect
 import re
 import sys
 import sysconfig
-import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,15 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fastcifar.errors import InputError
-from fastcifar.files import read_regular
+from fastcifar.errors import InputError, RunError, memory_problem
 from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe
+from fastcifar.source import beyond, digest, read_source, source_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-LARGEST = 2**20  # bytes of a file of one's own
 PARTS = ("model", "optimizer", "augmentation")
 
 
@@ -68,7 +64,8 @@ class AugmentationFunction(Protocol):
 class OwnCode:
     """What of a person's own a recipe is trained with, and the text of the files by name, and where they are.
 
-    `unknown` are the parts whose source could not be had: such a run can be made, but not kept as a record.
+    `unknown` says of parts why their source is not all there is to them: such a run can be made, but not kept as a
+    record.
     """
 
     model: NetworkFactory | None = None
@@ -86,7 +83,7 @@ class OwnCode:
     def require_sources(self) -> None:
         """Raises `InputError` where a record would lack a part of what was trained."""
         if self.unknown:
-            raise InputError(f"{self.unknown[0]}: its source cannot be had, so there is no record; put it into a file")
+            raise InputError(f"{self.unknown[0]}; so there is no record")
 
 
 def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[Recipe, OwnCode]:
@@ -99,15 +96,12 @@ def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[
     found: dict[str, Any] = {}
     sources: dict[str, str] = {}
     places: dict[str, Path] = {}
-    unknown: list[str] = []
     given = {part: one for part, one in (callables or {}).items() if one is not None}
     for part in PARTS:
         if part in given:
             bare, arguments = _taken_apart(_callable(part, given[part]))
             found[part] = bare
-            name, text, place = _source(bare, part)
-            if text is None:
-                unknown.append(f"{part} {name}")
+            name, text, place = source_of(bare, part)
             recipe = _with_name(recipe, part, name, None if text is None else digest(text), arguments=arguments)
         elif named := _named(recipe, part):
             file, _, attribute = named.partition(":")
@@ -129,7 +123,18 @@ def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[
     for part in ("model", "optimizer"):
         if keywords := getattr(getattr(recipe, part), "arguments", {}):
             found[part] = partial(found[part], **keywords)
-    return recipe, OwnCode(**found, sources=sources, places=places, unknown=tuple(unknown))
+    return recipe, OwnCode(**found, sources=sources, places=places, unknown=beyond_sources(recipe, sources))
+
+
+def beyond_sources(recipe: Recipe, sources: Mapping[str, str]) -> tuple[str, ...]:
+    """Of each part of one's own whose source in `sources`, by file, is not all there is to it, why so."""
+    parts = [(f"{part} {name}", beyond(name, sources.get(file_of(name)))) for part, name in own_names(recipe).items()]
+    return tuple(f"{part}: {said}" for part, said in parts if said)
+
+
+def own_names(recipe: Recipe) -> dict[str, str]:
+    """What a recipe names that is one's own, FILE.py:NAME, by part."""
+    return {part: named for part in PARTS if (named := _named(recipe, part))}
 
 
 def own_files(recipe: Recipe, parts: Iterable[str] = PARTS) -> dict[str, str | None]:
@@ -152,27 +157,12 @@ def located(recipe: Recipe, places: Mapping[str, Path]) -> Recipe:
 
 def unnamed(recipe: Recipe) -> list[str]:
     """The parts of one's own that no name in a file finds again, such as a lambda."""
-    return [part for part in PARTS if "<" in (_named(recipe, part) or "")]
+    return [part for part in PARTS if re.match(r"python:|.*<", _named(recipe, part) or "")]
 
 
 def file_of(name: str) -> str:
     """The file of FILE.py:NAME."""
     return name.partition(":")[0]
-
-
-def digest(text: str) -> str:
-    """sha256 of a source, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_source(file: Path) -> str:
-    """The text of a Python file. Raises `InputError`."""
-    try:
-        return read_regular(file, LARGEST).decode()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not a text in UTF-8: {error}") from error
 
 
 _importing: list[Path] = []  # files of one's own whose code is being run, to have what it defines
@@ -230,9 +220,11 @@ def called(what: str, call: Callable[[], T]) -> T:
     """What `call`, code of a person's own, gives; an error of its own becomes an `InputError` beginning with `what`."""
     try:
         return call()
-    except InputError:
+    except (InputError, RunError):
         raise
     except Exception as error:
+        if memory_problem(error):
+            raise
         frames = traceback.extract_tb(error.__traceback__)
         installed = (str(Path(__file__).parent), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
         theirs = [frame.filename for frame in frames if not frame.filename.startswith(installed)]
@@ -254,23 +246,6 @@ def _taken_apart(value: Any) -> tuple[Any, dict[str, Any]]:
         if plain:
             return value.func, dict(value.keywords)
     return value, {}
-
-
-def _source(value: Any, part: str) -> tuple[str, str | None, Path | None]:
-    """FILE.py:NAME of a callable, the text of its file, and where that is; of a `part` that was typed in, its own text;
-    None where there is none."""
-    name = re.sub(r"[\x00-\x1f]", "?", getattr(value, "__qualname__", None) or type(value).__name__)
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    file = getattr(module, "__file__", None)
-    if isinstance(value, partial):
-        return f"python:{name}", None, None  # its arguments are in no source
-    if file and Path(file).is_file():
-        return f"{Path(file).name}:{name}", read_source(Path(file)), Path(file).absolute()
-    try:
-        text = inspect.getsource(value)
-    except (OSError, TypeError):
-        return f"python:{name}", None, None
-    return f"notebook_{part}.py:{name}", textwrap.dedent(text), None
 
 
 def _named(recipe: Recipe, part: str) -> str | None:

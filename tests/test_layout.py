@@ -17,6 +17,7 @@ ORDER = [
         "files",
         "execution",
         "recipe",
+        "source",
         "own",
         "models",
         "optim",

@@ -124,8 +124,27 @@ def test_a_file_that_trains_where_it_is_imported_is_refused(tmp_path: Path) -> N
 
 
 def test_what_has_no_name_is_said(small: Dataset) -> None:
-    recipe, _ = sealed(Recipe(), {"optimizer": lambda network: None, "augmentation": lambda images, generator: images})
+    """And makes no record, since what stands around it may say what it is."""
+    recipe, own = sealed(
+        Recipe(), {"optimizer": lambda network: None, "augmentation": lambda images, generator: images}
+    )
     assert unnamed(recipe) == ["optimizer", "augmentation"]
+    with pytest.raises(InputError, match=r"^optimizer .*<lambda>: what it is may be said by"):
+        own.require_sources()
+
+
+def test_what_imports_a_file_beside_it_makes_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that there is no telling what was trained."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "beside.py").write_text("x = 1\n")
+    for number, line in enumerate(("import beside", "from beside import x", "import os, beside as b")):
+        path = tmp_path / f"net{number}.py"
+        path.write_text(f"{line}\nimport torch, numpy.random\n{NET}")
+        _, own = sealed(of(path))
+        with pytest.raises(InputError, match="its file imports beside, which is not installed; put"):
+            own.require_sources()
+    path.write_text(f"import torch, json.decoder\ntry:\n    import nowhere\nexcept ImportError:\n    pass\n{NET}")
+    assert sealed(of(path))[1].unknown == ()
 
 
 def test_a_recipe_without_code_of_ones_own_stays_as_it_is() -> None:
@@ -216,8 +235,8 @@ def test_a_callable_without_source_trains_but_makes_no_record() -> None:
     exec("def make(network): return None", space)
     recipe, own = sealed(Recipe(), {"optimizer": space["make"]})
     assert recipe.optimizer.sha256 is None
-    assert own.unknown == (f"optimizer {recipe.optimizer.name}",)
-    with pytest.raises(InputError, match="its source cannot be had, so there is no record; put it into a file"):
+    assert own.unknown == (f"optimizer {recipe.optimizer.name}: its source cannot be had; put it into a file",)
+    with pytest.raises(InputError, match="its source cannot be had; put it into a file; so there is no record"):
         own.require_sources()
 
 

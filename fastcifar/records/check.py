@@ -9,13 +9,14 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from fastcifar.errors import InputError, complaint, short
-from fastcifar.own import digest, own_files
+from fastcifar.own import file_of, own_files, own_names
 from fastcifar.recipe import DATASETS, Recipe, validated
 from fastcifar.records import forged
 from fastcifar.records.migrate import migrated
 from fastcifar.records.protocol import P_LIMIT, first_crossing
 from fastcifar.records.record import SCHEMA_VERSION, Record, recipe_hash
 from fastcifar.records.summary import images_by_epoch, summarise
+from fastcifar.source import binds, digest
 
 CIFAR10_SHA256 = "8b498b590fb068e9bba100bf76d66281b4873decd42f6e434612511c84623606"  # `Dataset.sha256` of all of it
 MOST_NAMES = 1000  # of a table: there is a complaint for each that is unknown, and the first is enough
@@ -168,6 +169,8 @@ def _check_sources(record: Record, refuse: forged.Refuse) -> None:
             refuse(f"{place}.sha256", f"is not that of the text, which is {found}")
         if source.sha256 != named.pop(source.file):
             refuse(f"{place}.sha256", "is not the one in the recipe")
+        if recipe and not _binds(source.file, source.text, recipe):
+            refuse(f"{place}.text", "has not at its top what the recipe names in it")
     if named:
         refuse("sources", f"{short(next(iter(named)))} is missing, which the recipe names")
     if recipe:
@@ -175,6 +178,14 @@ def _check_sources(record: Record, refuse: forged.Refuse) -> None:
         stated = {getattr(part, field, None) for part, field in parts} - {None}
         if stated != {source.sha256 for source in record.sources}:
             refuse("recipe", "has a sha256 that no source has")
+
+
+def _binds(file: str, text: str, recipe: Recipe) -> bool:
+    names = [name.partition(":")[2] for name in own_names(recipe).values() if file_of(name) == file]
+    try:
+        return all(binds(text, name.partition(".")[0]) for name in names)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no Python
+        return False
 
 
 def _check_work(record: Record, refuse: forged.Refuse) -> None:
@@ -193,6 +204,7 @@ def _check_runs(record: Record, refuse: forged.Refuse) -> None:
     images = images_by_epoch(record.images, record.recipe, record.runs)
     forged.check_times(record, refuse)
     forged.check_different(record, refuse)
+    forged.check_answers(record, refuse)
     for number, run in enumerate(record.runs):
         place = f"runs.{number}"
         if run.seed is not None and run.seed in seeds[:number]:

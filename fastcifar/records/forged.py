@@ -2,6 +2,7 @@
 careless. `fastcifar.records.check` calls all of it, with its `refuse`, which takes a field and what is wrong there.
 """
 
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn, Protocol
@@ -132,6 +133,19 @@ def _end(began: datetime, number: int, record: Record, refuse: Refuse) -> dateti
         return began + timedelta(seconds=run.wall_seconds)
     except OverflowError:
         refuse(f"runs.{number}.started", f"{run.started} with {run.wall_seconds:g} s after it is no time")
+
+
+def check_answers(record: Record, refuse: Refuse) -> None:
+    """A wrong answer has at most half of the probability, and so a loss of ln 2 at the least."""
+    if record.recipe is None:
+        return
+    for number, run in enumerate(record.runs):
+        for index, epoch in enumerate(run.epochs):
+            place = f"runs.{number}.epochs.{index}"
+            if epoch.test_loss is not None and epoch.test_accuracy is not None:
+                least = (1 - epoch.test_accuracy) * math.log(2)
+                if epoch.test_loss < 0.999 * least:
+                    refuse(f"{place}.test_loss", f"{epoch.test_loss:g}; wrong answers alone make it {least:.3g}")
 
 
 def check_rates(record: Record, images: list[int], refuse: Refuse) -> None:

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from fastcifar.own import own_names
 from fastcifar.recipe import Recipe
 from fastcifar.recipe.files import load_recipe, shipped_recipes
 from fastcifar.records.check import read_record, require_reached
@@ -221,12 +222,13 @@ def _data(record: Record) -> str:
 
 
 def _recipe_name(record: Record) -> str:
-    """The recipe's name; one that shares a shipped recipe's name and not its fields is said to be changed. A rival's
-    program is named before it."""
-    name = record.name
-    if record.recipe is not None and name in shipped_recipes():
-        same = _compared(record.recipe) == _compared(load_recipe(name))
-        name = name if same else f"{name} (changed)"
+    """The recipe's name; what of it is somebody's own is said, and of one that shares a shipped recipe's name and not
+    its fields that it is changed. A rival's program is named before it."""
+    name, recipe = record.name, record.recipe
+    if recipe and (own := list(own_names(recipe))):
+        name = f"{name} (own {', '.join(own)})".replace("model", "network")
+    elif recipe and name in shipped_recipes() and _compared(recipe) != _compared(load_recipe(name)):
+        name = f"{name} (changed)"
     rival = not record.program.startswith("fastcifar ") and record.program != name
     return f"{record.program}: {name}" if rival else name
 

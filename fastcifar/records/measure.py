@@ -17,14 +17,15 @@ from fastcifar.bench.flops import work_of
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError, complaint
 from fastcifar.execution import Execution
-from fastcifar.files import Claim
-from fastcifar.own import OwnCode, digest
+from fastcifar.files import Claim, read_regular, write_whole
+from fastcifar.own import OwnCode
 from fastcifar.recipe import Recipe, differences, validated
 from fastcifar.records.measured import Ahead, Measured, differing
 from fastcifar.records.parallel import RayWorkers
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import Environment, Epoch, Executed, Images, Record, Run, Source, Work, recipe_hash
 from fastcifar.records.summary import make_record
+from fastcifar.source import digest
 from fastcifar.training import checkpoint
 from fastcifar.training.checkpoint import Checkpoints, Spent
 from fastcifar.training.log import Observer
@@ -121,7 +122,11 @@ def bench_accuracy(
     def over() -> bool:
         return seconds is not None and time.perf_counter() - began > seconds
 
-    with _folder(checkpoints):
+    with _folder(checkpoints) as begun:
+        if checkpoints:
+            # Of an earlier fastcifar, that was interrupted, nobody knows how many runs there were to be.
+            looked_at = (runs if begun else len(done)) if earlier and protocol == "fixed-budget" else None
+            _plan(checkpoints / "runs.json", runs, looked_at)
         ahead = Ahead(checkpoints, recipe_hash(asdict(recipe)), Environment(**here))
         missing = [number for number in range(len(done), runs) if number not in ahead]
         if workers:
@@ -152,6 +157,8 @@ def bench_accuracy(
                     ahead.remove(len(done) - 1)
                     if checkpoints:
                         checkpoint.clear(checkpoints)
+                        if len(done) >= runs:
+                            (checkpoints / "runs.json").unlink(missing_ok=True)
                     watcher.end(len(done) - 1, done[-1])
     assert record is not None
     return record
@@ -167,18 +174,35 @@ def _in_turn(
 
 
 @contextlib.contextmanager
-def _folder(checkpoints: Path | None) -> Iterator[None]:
-    """The folder is there, and no other process measures in it; it goes if nothing is in it in the end."""
+def _folder(checkpoints: Path | None) -> Iterator[bool]:
+    """The folder is there, and no other process measures in it; it goes if nothing is in it in the end. Gives whether
+    it was there before."""
     if checkpoints is None:
-        yield
+        yield False
         return
+    begun = checkpoints.exists()
     checkpoints.mkdir(exist_ok=True)
     with contextlib.closing(Claim(checkpoints)):
         try:
-            yield
+            yield begun
         finally:
             with contextlib.suppress(OSError):
                 checkpoints.rmdir()
+
+
+def _plan(file: Path, runs: int, looked_at: int | None) -> None:
+    """Keep in `file` how many runs there are to be. Raises `InputError` where they were to be fewer, by the file or
+    else `looked_at`, of a record whose p somebody may have looked at: who goes on until it is small claims too much."""
+    try:
+        planned = int(read_regular(file, 100))
+    except (FileNotFoundError, ValueError):
+        planned = looked_at or runs
+    if looked_at is not None and runs > planned:
+        raise InputError(
+            f"--runs {runs}: the record was to have {planned} runs, and its p is that of as many; for more begin a new "
+            "one, by another --json and --seed"
+        )
+    write_whole(file, str(runs).encode())
 
 
 def sources_of(own: OwnCode) -> list[Source]:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from fastcifar.bench.flops import recounted
 from fastcifar.errors import InputError, complaint
 from fastcifar.execution import Execution
-from fastcifar.own import OwnCode
+from fastcifar.own import OwnCode, beyond_sources
 from fastcifar.recipe import differences
 from fastcifar.records.measure import sources_of
 from fastcifar.records.protocol import ProtocolName
@@ -64,7 +64,7 @@ def record_of(paths: Sequence[Path], *, protocol: ProtocolName) -> Record:
         images=Images(train=_trained_on(first), test=images["test_images"]),
         environment=shared,
         runs=[_run(run) for run in runs],
-        sources=sources_of(OwnCode(sources=first.sources())),
+        sources=sources_of(OwnCode(sources=first.sources(), unknown=beyond_sources(first.recipe, first.sources()))),
         work=Work(flops_per_image=by_epoch, optimizer_flops_per_step=optimizer)
         if by_epoch is not None and optimizer is not None
         else None,

@@ -96,8 +96,8 @@ class TrainingConsole(_Display, RunObserver):
     """Observes a run: what it is, then a row an epoch, and in between the step, images/s and the time left.
 
     >>> small = {"epochs": 1, "model": {"width": 2}, "dataset": "synthetic", "limit_train": 512}
-    >>> trained = fastcifar.train("laptop", **small, observers=[fastcifar.TrainingConsole()])  # doctest: +ELLIPSIS
-    recipe   laptop, seed 0: epochs 1, batch ...
+    >>> trained = fastcifar.train("seed", **small, observers=[fastcifar.TrainingConsole()])  # doctest: +ELLIPSIS
+    recipe   seed, seed 0: epochs 1, batch ...
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -115,7 +115,7 @@ class TrainingConsole(_Display, RunObserver):
             f"recipe   {about.name}, seed {recipe.seed}: epochs {recipe.epochs}, batch {recipe.batch_size}, "
             f"target {recipe.target:.1%}",
             f"data     {about.trainer.dataset.describe()}",
-            f"network  {network_name(recipe.model)}, {parameter_count(about.trainer.model):,} parameters",
+            f"network  {network_name(recipe.model)}, {parameter_count(about.trainer.model):,} trained parameters",
             f"runs on  {device}, {execution.precision}, {compiled}, loader {execution.loader}; "
             f"set up in {about.trainer.setup_seconds:.1f} s",
         )

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from fastcifar.bench.environment import environment
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import given_or_loaded
@@ -22,15 +24,16 @@ from fastcifar.own import (
     sealed,
     unnamed,
 )
-from fastcifar.recipe import Recipe, differences, merged
+from fastcifar.recipe import Recipe, differences, merged, passed_over
 from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory
 from fastcifar.runs.observer import Start, Trained
 from fastcifar.runs.paused import CHECKPOINTS, asked_of, read_paused
-from fastcifar.runs.predictions import Tested, tested
+from fastcifar.runs.predictions import Tested, tested, tested_network
 from fastcifar.runs.saved import open_run, read_run
 from fastcifar.runs.session import began_at, beginning, carried_out, found_rates
 from fastcifar.training import checkpoint
+from fastcifar.training.evaluate import TTA, OnBytes
 from fastcifar.training.log import Observer
 from fastcifar.training.lr_finder import STEPS, LrRange
 from fastcifar.training.lr_finder import find_lr as range_test
@@ -56,7 +59,7 @@ def train(
 ) -> Trained:
     """Train `recipe` (a `Recipe`, a name that ships such as "laptop", or a TOML file), testing after every epoch.
 
-    >>> trained = fastcifar.train("laptop", epochs=1, model={"width": 2}, dataset="synthetic", limit_train=512)
+    >>> trained = fastcifar.train("seed", epochs=1, model={"width": 2}, dataset="synthetic", limit_train=512)
     >>> trained.epochs, trained.path
     (1, None)
 
@@ -81,10 +84,10 @@ def train(
     parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
     named, recipe, own = _asked(recipe, parts, dataset, fields)
     resolved, notes = resolve(execution or Execution(), own=own.steps)
-    for part in own.unknown:
-        notes += [f"{part}: its source cannot be had: no record can be made of it", f"{part}: nor can it be resumed"]
-    for part in unnamed(recipe):
-        notes.append(f"{part}: no name in its file finds it again: to resume the run, give resume(...) its {part}")
+    notes += passed_over(recipe)
+    notes += [f"{one}; till then it makes no record" for one in own.unknown]
+    if lost := unnamed(recipe):
+        notes.append(f"{' and '.join(lost)}: no name in a file finds it again: to resume the run, give resume(...) it")
     with contextlib.ExitStack() as stack:
         ranks = stack.enter_context(joined(resolved))
         directory = None
@@ -209,11 +212,12 @@ def find_lr(
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | nn.Module,
     *,
     model: NetworkFactory | None = None,
     data: str | Path | None = None,
     dataset: str | Path | Dataset | None = None,
+    tta: TTA = "none",
     trust_code: bool = False,
 ) -> Tested:
     """What the weights of the finished run directory `run` say of the test images, as the run tested them: accuracy,
@@ -222,10 +226,20 @@ def evaluate(
     >>> 0 <= fastcifar.evaluate("runs/mine").accuracy <= 1
     True
 
-    The images are the run's, CIFAR-10 from `data` (see `load_cifar10`), or all test images of `dataset`, in memory or a
-    folder, whose classes have to be the run's. `model` and `trust_code` are those of `load`. Raises `InputError` as
+    Or what a network says that was trained in a loop of one's own, in float32 and on its device, of the test images of
+    `dataset`, by default CIFAR-10's, with as many views of each as `tta` says.
+
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+    >>> 0 <= fastcifar.evaluate(network, dataset="synthetic").accuracy <= 1
+    True
+
+    Those of a run are its own, CIFAR-10 from `data` (see `load_cifar10`), or all test images of `dataset`, in memory or
+    a folder, whose classes have to be the run's. `model` and `trust_code` are those of `load`. Raises `InputError` as
     `load` does, and where there are no images.
     """
+    if isinstance(run, nn.Module):
+        images = given_or_loaded(dataset, Recipe(), data)
+        return tested_network(OnBytes(run, images.mean, images.std, tta), images)
     saved = open_run(run, model=model, trust_code=trust_code)
     return tested(saved, given_or_loaded(dataset, saved.recipe, data))
 

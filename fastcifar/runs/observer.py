@@ -1,6 +1,6 @@
 """Who is told of a run from its start to its end, and what they are told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Start:
 class Trained(Result):
     """A result with the network it is about, in evaluation mode on the device it was trained on, and every epoch.
 
-    >>> trained = fastcifar.train("laptop", epochs=1, model={"width": 2}, dataset="synthetic", limit_train=512)
+    >>> trained = fastcifar.train("seed", epochs=1, model={"width": 2}, dataset="synthetic", limit_train=512)
     >>> trained.final_accuracy == trained.log[-1].test_accuracy, trained.time_to_target
     (True, None)
 
@@ -38,10 +38,10 @@ class Trained(Result):
     if it was kept.
     """
 
-    model: nn.Module
-    log: tuple[EpochLog, ...]
-    recipe: Recipe
-    own: OwnCode
+    model: nn.Module = field(repr=False)
+    log: tuple[EpochLog, ...] = field(repr=False)
+    recipe: Recipe = field(repr=False)
+    own: OwnCode = field(repr=False)
     dataset: Dataset
     found: LrRange | None
     path: Path | None
@@ -55,7 +55,7 @@ class RunObserver(Observer):
     ...     def epoch(self, log):  # which has train_seconds, train_loss, test_accuracy, learning_rate and more
     ...         self.accuracy = max(self.accuracy, log.test_accuracy)
     >>> best, small = Best(), {"dataset": "synthetic", "limit_train": 512}
-    >>> trained = fastcifar.train("laptop", epochs=1, model={"width": 2}, observers=[best], **small)
+    >>> trained = fastcifar.train("seed", epochs=1, model={"width": 2}, observers=[best], **small)
     >>> best.accuracy == trained.best_accuracy
     True
     """

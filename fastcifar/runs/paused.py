@@ -11,8 +11,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from fastcifar.errors import InputError, complaint, short
 from fastcifar.execution import Execution
 from fastcifar.files import expanded, read_regular
-from fastcifar.own import PARTS, OwnCode, digest, located, own_files, read_source
+from fastcifar.own import PARTS, OwnCode, located, own_files
 from fastcifar.recipe import DATASETS, Recipe, validated
+from fastcifar.source import digest, read_source
 
 LARGEST = 2**20  # bytes of run.json, which has a few thousand
 CHECKPOINTS = "checkpoints"

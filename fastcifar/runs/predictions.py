@@ -105,7 +105,21 @@ def tested(saved: Saved, dataset: Dataset) -> Tested:
     if dataset.classes != saved.classes:
         here, there = (f"{len(names):,} ({', '.join(names[:3])}, ...)" for names in (dataset.classes, saved.classes))
         raise InputError(f"{saved.path}: dataset: its classes are {here}; the run's are {there}")
-    found, precision = answers(saved, dataset)
+    return _tested(*answers(saved, dataset), dataset)
+
+
+def tested_network(network: OnBytes, dataset: Dataset) -> Tested:
+    """What a network says of the test images of `dataset`, on its device, in float32.
+
+    Raises `InputError` where it does not answer with a logit for each class.
+    """
+    found = probabilities(network, dataset.test_images)
+    if found.shape != (wanted := (len(dataset.test_images), len(dataset.classes))):
+        raise InputError(f"the network gives {found.shape}; logits {wanted} are needed")
+    return _tested(found, "float32", dataset)
+
+
+def _tested(found: NDArray[np.float32], precision: str, dataset: Dataset) -> Tested:
     labels, names = dataset.test_labels, dataset.classes
     wrong = confident_mistakes(found, labels)
     return Tested(

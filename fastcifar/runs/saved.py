@@ -17,10 +17,11 @@ from fastcifar import models
 from fastcifar.data.dataset import MEAN, STD, Channels
 from fastcifar.errors import InputError, complaint, short
 from fastcifar.files import open_regular, read_regular, remove_leftovers
-from fastcifar.own import NetworkFactory, digest, file_of, from_source, own_files, read_source
+from fastcifar.own import NetworkFactory, file_of, from_source, own_files
 from fastcifar.recipe import OwnModel, Recipe, validated
 from fastcifar.recipe.migrate import with_kinds
 from fastcifar.runs.paused import CHECKPOINTS, read_json
+from fastcifar.source import digest, read_source
 from fastcifar.training import checkpoint
 from fastcifar.training.evaluate import TTA, OnBytes
 from fastcifar.training.log import EpochLog

@@ -3,6 +3,7 @@ measures."""
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -313,3 +314,18 @@ def test_a_list_is_refused_by_its_first_fault(tmp_path: Path) -> None:
     began = time.process_time()
     assert refusal(tmp_path, values) == "runs.0.epochs.0: input should be an object, got 1"
     assert time.process_time() - began < 3  # with all its faults, over 10
+
+
+def test_wrong_answers_have_a_loss(tmp_path: Path) -> None:
+    """Of ln 2 at the least, half of all probability being another class's."""
+    values = json.loads(to_json(made()))
+    for loss, refused in ((0.4 * math.log(2), False), (0.39 * math.log(2), True)):
+        values["runs"][1]["epochs"][0]["test_loss"] = loss
+        (file := tmp_path / "one.record.json").write_text(json.dumps(values))
+        if refused:
+            with pytest.raises(
+                InputError, match=r"runs\.1\.epochs\.0\.test_loss: .*; wrong answers alone make it 0\.277$"
+            ):
+                read_record(file)
+        else:
+            read_record(file)

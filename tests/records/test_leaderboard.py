@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import record
+from made_records import record, record_of_own
 
 from fastcifar.bench.flops import recounted
 from fastcifar.commands import main
@@ -113,6 +113,10 @@ def test_what_is_tested_is_said(tmp_path: Path) -> None:
     assert said(recipe("none", tta="flip+shift-quarter")) == "flip+shift of 25 %"
     assert said(recipe("ema", tta="flip+shift-quarter")) == "flip+shift of 25 %, of EMA"
     assert said(None, "flip+shift (last epoch)") == "flip+shift (last epoch)"
+
+
+def test_what_is_somebodys_own_is_said(tmp_path: Path) -> None:
+    assert read_entry(keep(tmp_path, "own", record_of_own())).recipe == f"{record_of_own().name} (own network)"
 
 
 def test_a_recipe_that_only_borrows_a_name_is_said_to_be_changed(tmp_path: Path) -> None:

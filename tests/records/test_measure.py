@@ -184,6 +184,23 @@ def test_fixed_budget_says_what_would_settle_it(
     assert "not settled; no number of runs like these would settle it" in out
 
 
+def test_no_run_is_added_after_a_look_at_p(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object
+) -> None:
+    """To a record that is complete; one whose time was up, or that was interrupted, goes on to what it was to have."""
+    file = tmp_path / "toy.record.json"
+    flags = ["--protocol", "fixed-budget", "--target", "0.05", "--json", str(file)]
+    assert bench(*flags, "--runs", "4", "--minutes", "1e-9") == 0
+    assert len(read_record(file).runs) == 1
+    assert bench(*flags, "--runs", "5", "--resume") == 2
+    assert "--runs 5: the record was to have 4 runs, and its p is that of as many" in capsys.readouterr().err
+    assert bench(*flags, "--runs", "2", "--resume") == 0  # fewer are as good as a look
+    assert bench(*flags, "--runs", "3", "--resume") == 2
+    assert "was to have 2 runs" in capsys.readouterr().err
+    assert len(read_record(file).runs) == 2
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -258,7 +275,7 @@ def test_a_record_of_ones_own_network(small: Dataset, quick: Recipe, tmp_path: P
     with pytest.raises(InputError, match="--resume: the record is of another recipe"):
         measured(*sealed(named), runs=3, earlier=again)
     with pytest.raises(InputError, match="its source cannot be had"):
-        measured(quick, OwnCode(unknown=("model Net",)))
+        measured(quick, OwnCode(unknown=("model Net: its source cannot be had",)))
     assert len(kept) == 2
 
 

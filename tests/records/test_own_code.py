@@ -11,11 +11,12 @@ from made_records import OWN, record, record_of_own
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
-from fastcifar.own import OwnCode, digest
+from fastcifar.own import OwnCode
 from fastcifar.recipe import Recipe
 from fastcifar.records.check import CIFAR10_SHA256, read_record
 from fastcifar.records.measure import sources_of
 from fastcifar.records.record import Work, recipe_hash, to_json
+from fastcifar.source import digest
 
 Values = dict[str, Any]
 WORK = Work(flops_per_image=[1e9, 3e9], optimizer_flops_per_step=0.0)
@@ -29,12 +30,17 @@ def write(folder: Path, values: Values) -> Path:
 
 
 def test_a_record_has_the_code_that_its_recipe_names(tmp_path: Path) -> None:
-    found = record_of_own("x = 1\r\n\f\ty = 'é'\n")
+    found = record_of_own("x = 1\r\n\f\nNet = 'é'\n")
     assert read_record(write(tmp_path, json.loads(to_json(found)))) == found
 
 
 def another(text: str) -> Values:
     return {"file": "net.py", "sha256": digest(text), "text": text}
+
+
+def other_text(values: Values, text: str) -> None:
+    values["sources"][0] = another(text)
+    values["recipe"]["model"]["sha256"] = digest(text)
 
 
 def named(values: Values, table: str, field: str, value: Any) -> None:
@@ -65,6 +71,8 @@ TAMPERINGS: list[tuple[Callable[[Values], object], str]] = [
     (lambda values: values["summary"]["petaflops"].update(mean=0.1), r"summary\.petaflops\.mean: 0\.1, but from the"),
     (lambda values: values["summary"].update(petaflops=None), r"summary\.petaflops"),
     (lambda values: values.update(work=None), r"summary\.petaflops"),
+    (lambda values: other_text(values, "class Other: pass"), r"sources\.0\.text: has not at its top what the recipe"),
+    (lambda values: other_text(values, "def"), r"sources\.0\.text: has not at its top what the recipe"),
 ]
 
 
@@ -79,7 +87,7 @@ def test_tampering_is_refused_by_name(tmp_path: Path, tamper: Callable[[Values],
 def test_one_file_has_one_sha256(tmp_path: Path) -> None:
     """Where a recipe names it for two parts."""
     values = json.loads(to_json(record_of_own()))
-    values["recipe"]["augmentation"] |= {"own": "net.py:f", "own_sha256": values["sources"][0]["sha256"]}
+    values["recipe"]["augmentation"] |= {"own": "net.py:Net", "own_sha256": values["sources"][0]["sha256"]}
     read_record(write(tmp_path, values))
     values["recipe"]["model"]["sha256"] = "0" * 64
     with pytest.raises(InputError, match="sha256"):
@@ -118,11 +126,11 @@ def test_what_no_record_can_hold_is_said_before_it_is_trained() -> None:
     assert (source.file, source.sha256, source.text) == ("net.py", digest(OWN), OWN)
     with pytest.raises(InputError, match=r"^net\.py: cannot be part of a record: text: string should match"):
         sources_of(OwnCode(sources={"net.py": "x = '\x1b'"}))
-    with pytest.raises(InputError, match="its source cannot be had, so there is no record"):
-        sources_of(OwnCode(unknown=("model Net",)))
+    with pytest.raises(InputError, match="model Net: its source cannot be had; so there is no record"):
+        sources_of(OwnCode(unknown=("model Net: its source cannot be had",)))
 
 
 def test_nothing_of_a_record_is_run(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
-    read_record(write(tmp_path, json.loads(to_json(record_of_own(f"open({str(trap)!r}, 'w')\n")))))
+    read_record(write(tmp_path, json.loads(to_json(record_of_own(f"Net = open({str(trap)!r}, 'w')\n")))))
     assert not trap.exists()

@@ -228,7 +228,7 @@ def test_what_a_lost_worker_was_making_is_made_again(cluster: Any, slow: Recipe,
     assert "is lost, and run" in line
     (tmp_path / "mine.record.json").write_bytes(to_json(record))
     assert read_record(tmp_path / "mine.record.json") == record
-    assert not (tmp_path / "checkpoints").exists()
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["runs.json"]  # of which three are to come
 
 
 def test_a_run_that_loses_every_worker_ends_it(

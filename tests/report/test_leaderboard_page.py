@@ -262,12 +262,12 @@ def test_text_from_a_record_is_no_markup(tmp_path: Path) -> None:
 
 def test_code_of_somebodys_own_is_shown_as_text(tmp_path: Path) -> None:
     """With its name and sha256, and none of it markup."""
-    text = "def f():\n\treturn '</pre><script>alert(1)</script>' # é\n" + PLACEHOLDERS
+    text = "def Net():\n\treturn '</pre><script>alert(1)</script>' # é\n# " + PLACEHOLDERS
     found = record_of_own(text, work=Work(flops_per_image=[1e9, 2e9], optimizer_flops_per_step=1e12))
     page = write_page(tmp_path, grouped(tmp_path, [found]), [], []).read_text()
     assert f'net.py <span class="note">· sha256 {found.sources[0].sha256}</span>' in page
     assert page.count("<script") == 1
-    (shown,) = [one for one in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL) if "def f" in one]
+    (shown,) = [one for one in re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL) if "def Net" in one]
     assert html.unescape(shown) == text
     assert '<td class="number" data-value="0.15">0.15</td>' in page
     assert "0.196 beside them" in page

@@ -74,7 +74,7 @@ def test_the_lines_of_a_run(small: Dataset, clock: SimpleNamespace) -> None:
         "[a] note",
         "recipe   laptop, seed 0: epochs 3, batch 100, target 87.0%",
         f"data     {small.describe()}",
-        f"network  resnet, 4 wide, {sum(one.numel() for one in TRAINER.model.parameters()):,} parameters",
+        f"network  resnet, 4 wide, {sum(one.numel() for one in TRAINER.model.parameters()):,} trained parameters",
     ]
     assert lines[4] == "runs on  cpu, 2 threads, bfloat16, eager, loader fused; set up in 1.2 s"
     assert lines[5:] == [HEADING, ROW, "epoch 2/3, step 10/10, 33 images/s, 24 s left"]

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -242,7 +243,7 @@ def test_each_public_name_has_an_example_that_runs(name: str, tmp_path: Path, mo
         with pytest.raises(KeyboardInterrupt):
             fastcifar.train(recipe, execution=CPU, out="runs/stopped", observers=[Stop()])
     public = getattr(fastcifar, name)
-    names = {"fastcifar": fastcifar, "np": np}
+    names = {"fastcifar": fastcifar, "np": np, "torch": torch}
     (found,) = doctest.DocTestFinder(recurse=False).find(public, name, globs=names)
     assert found.examples, f"{name} has no example"
     assert doctest.DocTestRunner().run(found).failed == 0
@@ -273,3 +274,43 @@ def test_the_api_is_named_and_waits_for_torch() -> None:
 def test_what_is_of_a_wrong_type_is_one_line(given: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=f"^{said}"):
         fastcifar.train(RECIPE, **{"execution": CPU, "dataset": dataset(), **given})  # type: ignore[arg-type]
+
+
+def test_a_network_of_a_loop_of_ones_own_is_tested(small: Dataset) -> None:
+    class Flips(torch.nn.Module):
+        """Says of an image whether its left side is brighter."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            brighter = images[..., :16].mean(dim=(1, 2, 3)) - images[..., 16:].mean(dim=(1, 2, 3))
+            return torch.nn.functional.pad(torch.stack([brighter, -brighter], dim=1), (0, 8), value=-9.0) * self.scale
+
+    network = Flips().train()
+    plain = fastcifar.evaluate(network, dataset=small)
+    right = (network(fastcifar.normalise(small.test_images)).argmax(dim=1).numpy() == small.test_labels).mean()
+    assert plain.accuracy == right
+    assert plain.classes == small.classes
+    assert network.training
+    both = fastcifar.evaluate(network, dataset=small, tta="flip")
+    assert max(both.confidence) < 0.51 < min(plain.confidence[:9])  # of both views neither side is brighter
+    with pytest.raises(InputError, match=r"the network gives \(200, 3\); logits \(200, 10\) are needed"):
+        fastcifar.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 3)), dataset=small)
+
+
+def test_sizes_of_epochs_that_never_come_are_told(small: Dataset) -> None:
+    about: dict[str, Any] = {"model": {"width": 2}, "dataset": small, "execution": CPU, "batch_size": 100}
+    with pytest.warns(UserWarning, match=r"^image_sizes: 3 values, of which the last 2 never come: epochs is 1$"):
+        fastcifar.train("seed", epochs=1, image_sizes=(16, 24, 32), **about)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fastcifar.train("seed", epochs=1, image_sizes=(16, 16), **about)
+
+
+def test_what_is_given_back_is_shown_in_a_line(small: Dataset) -> None:
+    trained = fastcifar.train("seed", epochs=1, model={"width": 2}, dataset=small, execution=CPU, batch_size=100)
+    assert repr(small) == f"Dataset({small.describe()}; 10 classes)"
+    assert repr(trained).startswith("Trained(")
+    assert len(repr(trained)) < 700
