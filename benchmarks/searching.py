@@ -41,7 +41,7 @@ from fastcifar.errors import InputError, RunError, complaint
 from fastcifar.execution import Execution, resolve
 from fastcifar.own import OwnCode, sealed
 from fastcifar.recipe import Recipe, merged
-from fastcifar.recipe.files import load_recipe
+from fastcifar.recipe.files import from_folder, load_recipe
 from fastcifar.training.trainer import Trainer
 
 HEARTBEAT_SECONDS = 60  # a trial whose process has not been heard of for two of these is begun again by another
@@ -86,7 +86,8 @@ def read_question(path: Path) -> tuple[Question, Recipe]:
         raise InputError(f"{path}: sampler: a grid is of choices, and a field has a range")
     beside = path.parent / asked.recipe
     base = load_recipe(str(beside if beside.suffix == ".toml" else asked.recipe))
-    recipe = merged(base, {**asked.set, "validation": asked.validation}, f"{path}: set.")
+    changes = from_folder(path.parent, {**asked.set, "validation": asked.validation})
+    recipe = merged(base, changes, f"{path}: set.")
     for name, values in asked.fields.items():  # a name that is none is told now, and not after hours
         first = values[0] if isinstance(values, list) else values.low
         varied(recipe, {name: first}, f"{path}: fields.")
@@ -215,6 +216,7 @@ def suite(arguments: Sequence[str]) -> int:
     parser.add_argument("--allow-shared", action="store_true", help="several of them on one GPU or machine")
     given = parser.parse_args(arguments)
     asked, recipe = read_question(given.file)
+    sealed_recipe, _ = sealed(recipe)  # whose files are missing now, and not in each trial
     wanted = asked.trials if given.trials is None else given.trials
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choices = {name: [json.dumps(one) for one in values] for name, values in asked.fields.items() if values}
@@ -236,6 +238,8 @@ def suite(arguments: Sequence[str]) -> int:
         else optuna.samplers.TPESampler(seed=asked.sampler_seed, multivariate=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
     )
+    question = asked.model_dump(exclude={"trials", "points_per_doubling"})
+    _require_same(study, question | {"recipe": asdict(sealed_recipe)})
     for flag, value in (("--workers", given.workers), ("--allow-shared", given.allow_shared)):
         if value and not given.parallel:
             raise InputError(f"{flag}: of trials that are made at once, which --parallel asks for")
@@ -294,6 +298,17 @@ def _at_once(
                     one.result()
                 except LookupError as error:
                     raise RunError(str(error)) from error
+
+
+def _require_same(study: optuna.Study, question: dict[str, Any]) -> None:
+    """The study's trials are of this question and recipe, or there are none. Raises `InputError`."""
+    question = json.loads(json.dumps(question))
+    before = study.user_attrs.get("question")
+    if before is None:
+        if not study.get_trials(deepcopy=False):
+            study.set_user_attr("question", question)
+    elif other := [name for name in question if question[name] != before.get(name)]:
+        raise InputError(f"{study.study_name}: its study has trials of another {other[0]}; --study FILE.db begins one")
 
 
 def _over(study: optuna.Study) -> int:

@@ -33,7 +33,7 @@ class Accuracy(Trains):
     protocol: ProtocolName = "first-crossing"
     """Training seconds to the first epoch at the target; or of the whole recipe, if its mean accuracy is above it."""
     json: Annotated[Path | None, optional("FILE")] = None
-    """The record; default runs/<utc time>-<recipe>-<protocol>.record.json. Kept after every run."""
+    """The record; default runs/<utc time>-<recipe>-<protocol>-seed<seed>.record.json. Kept after every run."""
     resume: bool = False
     """Go on with the record that --json names, up to --runs, and inside a run that was interrupted."""
     parallel: bool = False
@@ -63,9 +63,10 @@ class Accuracy(Trains):
         require_place(self.json)
         if self.resume and self.json is None:
             raise InputError("--resume: name the record to go on with by --json FILE")
-        begun = self.json is not None and (self.json.exists() or checkpoints_of(self.json).exists())
-        if begun and not self.resume:
-            raise InputError(f"--json {self.json}: exists; --resume goes on with it, or name another")
+        begun = self.json and (self.json.exists() or checkpoints_of(self.json).exists())
+        if self.json and begun and not self.resume:
+            there = self.json if self.json.exists() else checkpoints_of(self.json)
+            raise InputError(f"--json {self.json}: {there} exists; --resume goes on with it, or name another")
         earlier = read_record(self.json) if self.resume and self.json and (self.json.exists() or not begun) else None
         about = self.prepared(console)
         file = self.json

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, get_args, get_type_hints
@@ -150,8 +150,11 @@ def _as_toml(text: str) -> Any:
 def _read(kind: type[C], arguments: Sequence[str], about: dict[str, Any]) -> C:
     """`kind` with its flags read by tyro. Raises `InputError` at the first that is wrong."""
 
+    asked = getattr(about.get("default"), "recipe", about.get("default"))
+    chosen = {type(getattr(asked, table, None)) for table in KINDS}
+
     def refuse(event: Any) -> None:
-        if complaint := _complaint(event, kind):
+        if complaint := _complaint(event, kind, chosen):
             raise InputError(complaint)
 
     # tyro's hook for its complaints is not public: where a version has none, or an event that `_complaint` does not
@@ -161,11 +164,11 @@ def _read(kind: type[C], arguments: Sequence[str], about: dict[str, Any]) -> C:
         return tyro.cli(kind, args=arguments, **about)
 
 
-def _complaint(event: Any, kind: type[Command]) -> str | None:
+def _complaint(event: Any, kind: type[Command], chosen: Collection[type]) -> str | None:
     match type(event).__name__:
         case "UnrecognizedArgs":
             unknown = next((token.partition("=")[0] for token in event.tokens if token.startswith("--")), "")
-            hint = _similar(unknown, [flag for flag, _ in flags_of(kind)])
+            hint = _similar(unknown, [flag for flag, _ in flags_of(kind, chosen=chosen)])
             return f"Unrecognized options: {', '.join(event.tokens)}{hint}"
         case "MissingArgs":
             return f"Missing: {', '.join(_shown(one.arg) for one in event.missing_arguments)}"
@@ -184,8 +187,9 @@ def _shown(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else "/".join(argument.lowered.name_or_flags)
 
 
-def flags_of(kind: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
-    """The flags of a dataclass, those of the dataclasses in it too, as tyro names them, and the type of each."""
+def flags_of(kind: type, prefix: str = "--", chosen: Collection[type] = ()) -> Iterator[tuple[str, Any]]:
+    """The flags of a dataclass, those of the dataclasses in it too, as tyro names them, and the type of each; of a
+    table that has several kinds those of the one that is `chosen`, if any is."""
     hints = get_type_hints(kind, include_extras=True)
     for one in fields(kind):
         hint, name = hints[one.name], one.name
@@ -199,8 +203,8 @@ def flags_of(kind: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
                 name = named
         flag = f"{prefix}{name}".replace("_", "-")
         tables = [bare for choice in (of, *get_args(of)) if is_dataclass(bare := (get_args(choice) or [choice])[0])]
-        for table in tables:  # several, where it is of one kind or another
-            yield from flags_of(table, f"{flag}." if name else prefix)  # type: ignore[arg-type]
+        for table in [table for table in tables if table in chosen] or tables:  # of one kind or another
+            yield from flags_of(table, f"{flag}." if name else prefix, chosen)  # type: ignore[arg-type]
         if not tables:
             yield flag, of
 

@@ -47,6 +47,9 @@ class Dataset:
     held_out: bool = False
     """The test images are training images that are not trained on."""
 
+    def __repr__(self) -> str:
+        return f"Dataset({self.describe()}; {len(self.classes)} classes)"
+
     @cached_property
     def sha256(self) -> str:
         """Of the shapes and bytes of images and labels, training before test."""

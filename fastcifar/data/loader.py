@@ -1,5 +1,6 @@
 """What a loader is, the ones there are, and a loader on its own for three lines in a notebook."""
 
+import difflib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, replace
 from typing import Literal, Protocol, get_args
@@ -48,7 +49,9 @@ def open_loader(
     if name == "fused":
         return FusedLoader(dataset, augmentation, batch_size=batch_size, device=device, dtype=dtype)
     if name != "dali":
-        raise InputError(f"--loader {name}: no such loader; there are {', '.join(LOADERS)}")
+        similar = difflib.get_close_matches(str(name), ("auto", *LOADERS), n=1)
+        hint = f" (perhaps you meant {similar[0]})" if similar else ""
+        raise InputError(f"{short(name)}: no such loader; there are auto, {', '.join(LOADERS)}{hint}")
     try:
         from fastcifar.data.dali import DaliLoader
     except ImportError as error:

@@ -58,6 +58,6 @@ class Peer:
         return True
 
     def run(self, job: Job) -> Record:
-        """Run the program. Raises `RunError`, one line, where it fails or prints what cannot be read; `BrokenError` where
-        it fails after it has finished runs."""
+        """Run the program. Raises `RunError`, one line, where it fails or prints what cannot be read; `BrokenError`
+        where it fails after it has finished runs."""
         raise NotImplementedError

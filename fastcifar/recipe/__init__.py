@@ -63,6 +63,7 @@ __all__ = [
     "kind_of",
     "merged",
     "moved",
+    "passed_over",
     "validated",
 ]
 
@@ -251,6 +252,16 @@ def moved(recipe: Recipe, epochs: int, but: Container[str] = ()) -> dict[str, fl
     """The fields of `recipe`'s schedule that other `epochs` move, and where to, without those in `but`."""
     schedule = recipe.with_epochs(epochs).schedule
     return {name: getattr(schedule, name) for name in MOVING if name not in but}
+
+
+def passed_over(recipe: Recipe) -> list[str]:
+    """What a recipe says of epochs that it has not, a line a field."""
+    found = [(name, getattr(recipe, name)) for name in ("image_sizes", "batch_sizes")]
+    return [
+        f"{name}: {len(values)} values, of which the last {left} never come: epochs is {recipe.epochs}"
+        for name, values in found
+        if (left := len(values) - recipe.epochs) > 0 and set(values[recipe.epochs :]) != {values[recipe.epochs - 1]}
+    ]
 
 
 MOVING = ("peak_epoch", "hold_epochs")

@@ -24,8 +24,9 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def find_recipe(name_or_file: str) -> Path:
-    """The file of a shipped recipe's name, or the TOML file itself. Raises `InputError` if there is neither."""
+def find_recipe(name_or_file: str, prefix: str = "--recipe ") -> Path:
+    """The file of a shipped recipe's name, or the TOML file itself. Raises `InputError` if there is neither, its line
+    beginning with `prefix`."""
     shipped = shipped_recipes()
     if name_or_file in shipped:
         return shipped[name_or_file]
@@ -34,7 +35,7 @@ def find_recipe(name_or_file: str) -> Path:
         return path
     similar = difflib.get_close_matches(name_or_file, shipped, n=1)
     hint = f" (perhaps you meant {similar[0]})" if similar else ""
-    raise InputError(f"--recipe {name_or_file}: neither a TOML file nor one of {', '.join(shipped)}{hint}")
+    raise InputError(f"{prefix}{name_or_file}: neither a TOML file nor one of {', '.join(shipped)}{hint}")
 
 
 def load_recipe(name_or_file: str | Path) -> Recipe:
@@ -65,16 +66,17 @@ def _load(path: Path, above: tuple[Path, ...]) -> Recipe:
     base = Recipe()
     if named:
         beside = path.parent / named
-        base = _load(beside if beside.suffix == ".toml" else find_recipe(named), (*above, path.absolute()))
-    return merged(base, _from(path.parent, values), f"{path}: ")
+        found = beside if beside.suffix == ".toml" else find_recipe(named, f"{path}: base: ")
+        base = _load(found, (*above, path.absolute()))
+    return merged(base, from_folder(path.parent, values), f"{path}: ")
 
 
 def seen_from(folder: Path, recipe: Recipe) -> Recipe:
     """The recipe with the files it names, which lie relative to `folder`, named from the present one."""
-    return merged(recipe, _from(folder, asdict(recipe)))
+    return merged(recipe, from_folder(folder, asdict(recipe)))
 
 
-def _from(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+def from_folder(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     """The values with the files they name, which lie relative to `folder`."""
     values = dict(values)
     for table, field in (*((table, "name") for table in KINDS), ("augmentation", "own")):

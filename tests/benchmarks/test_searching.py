@@ -28,6 +28,17 @@ label_smoothing = [0.0, 0.2]
 """
 
 
+NET = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.head = torch.nn.Linear(3, classes)
+    def forward(self, images):
+        return self.head(images.mean(dim=(2, 3)))
+"""
+
+
 @pytest.fixture(scope="module")
 def question(tmp_path_factory: pytest.TempPathFactory) -> str:
     """`TOY` about 300 images of a folder: to hold some of them out, all the 50,000 synthetic ones would be made."""
@@ -60,6 +71,25 @@ def test_a_study_is_asked_and_goes_on(toy: Path, capsys: pytest.CaptureFixture[s
     (accuracy,) = study.trials[0].user_attrs["accuracies"]
     assert accuracy in {number / 100 for number in range(101)}  # of the 100 images held out
     assert study.trials[0].value == pytest.approx(100 * accuracy)
+
+
+def test_a_study_is_of_one_question(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its recipe too, and the code that this names, which lies beside the question."""
+    net = toy.with_name("net.py")
+    net.write_text(NET)
+    toy.write_text(toy.read_text().replace("model.width = 4", 'model.name = "net.py:Net"\nimage_sizes = []'))
+    assert run(["search", str(toy), "--trials", "1"]) == 0
+    assert "net.py" not in capsys.readouterr().out.splitlines()[-1]
+    net.write_text(f"{NET}# another\n")
+    assert run(["search", str(toy)]) == 2
+    assert "toy: its study has trials of another recipe; --study FILE.db begins one" in capsys.readouterr().err
+    net.write_text(NET)
+    toy.write_text(toy.read_text().replace("[0.0, 0.2]", "[0.0, 0.3]"))
+    assert run(["search", str(toy)]) == 2
+    assert "of another fields" in capsys.readouterr().err
+    net.unlink()
+    assert run(["search", str(toy)]) == 2
+    assert "net.py: cannot be read" in capsys.readouterr().err
 
 
 def test_trials_at_once_are_those_in_turn(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,20 @@ def test_the_peak_moves_with_the_epochs_unless_it_is_given() -> None:
     assert recipe_of(*held, "--epochs", "12").schedule == Schedule(peak_epoch=2.5, hold_epochs=3)
 
 
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (["--model", "speednet", "--width", "8"], "--model.widths"),
+        (["--model", "speednet", "--model.width", "8"], "--model.widths"),
+        (["--model", "resnet", "--model.widths", "8"], "--width"),
+        (["--optimizer", "muon", "--optimizer.momentun", "1"], "--optimizer.momentum"),
+    ],
+)
+def test_what_is_perhaps_meant_is_a_flag_that_there_is(flags: list[str], hint: str) -> None:
+    with pytest.raises(InputError, match=rf"^Unrecognized options: .*\(perhaps you meant {hint}\)$"):
+        of_laptop(*flags)
+
+
 def test_the_recipe_that_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for gpu, name in ((True, "seed"), (False, "laptop")):
         monkeypatch.setattr("fastcifar.commands.command.has_gpu", lambda gpu=gpu: gpu)
