@@ -8,7 +8,6 @@ import re
 import sys
 import sysconfig
 import textwrap
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,30 +56,51 @@ def beyond(name: str, text: str | None) -> str | None:
         return "its source cannot be had; put it into a file"
     if "<" in name:
         return "what it is may be said by what stands around it; give it a name at the top of its file"
-    if beside := _beside(text):
-        return f"its file imports {beside}, which is not installed; put that into it"
+    try:
+        if not binds(text, name.partition(":")[2].partition(".")[0]):
+            return "no word of its file gives it that name at the top; do"
+        if beside := _beside(ast.parse(text.lstrip("\ufeff"))):
+            return f"its file imports {beside}, which is not installed; put that into it"
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"its source cannot be read: {type(error).__name__}"
     return None
 
 
-def _beside(text: str) -> str | None:
-    """The first module that a source imports from where its own file lies, say: neither Python's nor installed."""
-    named = [alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names]
-    named += [node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
-    for name in (name.partition(".")[0] for name in named):
+def _beside(node: ast.AST) -> str | None:
+    """The first module that a source imports from where its own file lies, or from nowhere: neither Python's nor
+    installed. What it tries to import need not be there, and what is for types is not imported."""
+    for child in ast.iter_child_nodes(node):
+        names: list[str] = []
+        match child:
+            case ast.If() if "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            case ast.Import():
+                names = [alias.name.partition(".")[0] for alias in child.names]
+            case ast.ImportFrom(level=level):
+                names = ["from its own package" if level else (child.module or "").partition(".")[0]]
+        wanted = next((name for name in names if not _installed(name, needed=not isinstance(node, ast.Try))), None)
+        if found := wanted or _beside(child):
+            return found
+    return None
+
+
+def _installed(name: str, *, needed: bool) -> bool:
+    if name in (*sys.stdlib_module_names, "fastcifar"):
+        return True
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
         spec = None
-        if name and name not in (*sys.stdlib_module_names, "fastcifar"):
-            with suppress(ImportError, ValueError):
-                spec = importlib.util.find_spec(name)
-        places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
-        installed = tuple(map(sysconfig.get_path, ("purelib", "platlib")))
-        if any(one and not one.startswith(installed) and "-packages" not in one for one in places):
-            return name
-    return None
+    if spec is None:
+        return not needed
+    places = [place for place in (spec.origin, *(spec.submodule_search_locations or ())) if place]
+    installed = tuple(map(sysconfig.get_path, ("purelib", "platlib")))
+    return all(place.startswith(installed) or "-packages" in place for place in places)
 
 
 def binds(text: str, name: str) -> bool:
-    """Whether a module of this source may have `name` at its top; where it binds what is in no word of it, it may."""
-    tree = ast.parse(text)
+    """Whether a word of this source gives something `name`. Raises `SyntaxError` and more where it is no Python."""
+    tree = ast.parse(text.lstrip("\ufeff"))
     if any(isinstance(node, ast.alias) and node.name == "*" for node in ast.walk(tree)):
         return True
     bound = {getattr(node, "name", None) for node in ast.walk(tree)}

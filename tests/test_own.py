@@ -16,6 +16,7 @@ from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.own import OwnCode, called, from_source, own_files, sealed, unnamed
 from fastcifar.recipe import Augmentation, OwnModel, OwnOptimizer, Recipe, merged
+from fastcifar.source import beyond
 
 NET = """
 import torch
@@ -143,8 +144,18 @@ def test_what_imports_a_file_beside_it_makes_no_record(tmp_path: Path, monkeypat
         _, own = sealed(of(path))
         with pytest.raises(InputError, match="its file imports beside, which is not installed; put"):
             own.require_sources()
-    path.write_text(f"import torch, json.decoder\ntry:\n    import nowhere\nexcept ImportError:\n    pass\n{NET}")
+    tried = "try:\n    import nowhere\nexcept ImportError:\n    pass\n"
+    types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import beside\n"
+    path.write_text(f"import torch, json.decoder\n{tried}{types}{NET}")
     assert sealed(of(path))[1].unknown == ()
+    assert beyond("net.py:Net", f"\ufeff{NET}") is None
+    for text, said in (
+        (f"from .beside import x\n{NET}", "its file imports from its own package"),
+        (f"def f():\n    import nowhere\n{NET}", "its file imports nowhere"),
+        (f"globals()['Net'] = type('Net', (), {{}})\n{NET.replace('class Net', 'class Other')}", "no word of its file"),
+        ("a b", "its source cannot be read: SyntaxError"),
+    ):
+        assert said in str(beyond("net.py:Net", text))
 
 
 def test_a_recipe_without_code_of_ones_own_stays_as_it_is() -> None:

@@ -126,7 +126,7 @@ def bench_accuracy(
         if checkpoints:
             # Of an earlier fastcifar, that was interrupted, nobody knows how many runs there were to be.
             looked_at = (runs if begun else len(done)) if earlier and protocol == "fixed-budget" else None
-            _plan(checkpoints / "runs.json", runs, looked_at)
+            _require_planned(checkpoints / "runs.json", runs, looked_at)
         ahead = Ahead(checkpoints, recipe_hash(asdict(recipe)), Environment(**here))
         missing = [number for number in range(len(done), runs) if number not in ahead]
         if workers:
@@ -157,7 +157,9 @@ def bench_accuracy(
                     ahead.remove(len(done) - 1)
                     if checkpoints:
                         checkpoint.clear(checkpoints)
-                        if len(done) >= runs:
+                        if len(done) < runs:
+                            write_whole(checkpoints / "runs.json", str(runs).encode())
+                        else:
                             (checkpoints / "runs.json").unlink(missing_ok=True)
                     watcher.end(len(done) - 1, done[-1])
     assert record is not None
@@ -190,19 +192,18 @@ def _folder(checkpoints: Path | None) -> Iterator[bool]:
                 checkpoints.rmdir()
 
 
-def _plan(file: Path, runs: int, looked_at: int | None) -> None:
-    """Keep in `file` how many runs there are to be. Raises `InputError` where they were to be fewer, by the file or
-    else `looked_at`, of a record whose p somebody may have looked at: who goes on until it is small claims too much."""
+def _require_planned(file: Path, runs: int, looked_at: int | None) -> None:
+    """Raises `InputError` where there were to be fewer runs, by `file` or else `looked_at`, of a record whose p was
+    looked at, maybe: who goes on until it is small claims too much."""
     try:
         planned = int(read_regular(file, 100))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         planned = looked_at or runs
     if looked_at is not None and runs > planned:
         raise InputError(
             f"--runs {runs}: the record was to have {planned} runs, and its p is that of as many; for more begin a new "
             "one, by another --json and --seed"
         )
-    write_whole(file, str(runs).encode())
 
 
 def sources_of(own: OwnCode) -> list[Source]:

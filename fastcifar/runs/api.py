@@ -5,14 +5,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
 from fastcifar.bench.environment import environment
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.load import given_or_loaded
-from fastcifar.errors import InputError
+from fastcifar.errors import InputError, short
 from fastcifar.execution import Execution, possible, resolve
 from fastcifar.files import expanded
 from fastcifar.own import (
@@ -33,7 +33,7 @@ from fastcifar.runs.predictions import Tested, tested, tested_network
 from fastcifar.runs.saved import open_run, read_run
 from fastcifar.runs.session import began_at, beginning, carried_out, found_rates
 from fastcifar.training import checkpoint
-from fastcifar.training.evaluate import TTA, OnBytes
+from fastcifar.training.evaluate import TTA
 from fastcifar.training.log import Observer
 from fastcifar.training.lr_finder import STEPS, LrRange
 from fastcifar.training.lr_finder import find_lr as range_test
@@ -217,7 +217,7 @@ def evaluate(
     model: NetworkFactory | None = None,
     data: str | Path | None = None,
     dataset: str | Path | Dataset | None = None,
-    tta: TTA = "none",
+    tta: TTA | None = None,
     trust_code: bool = False,
 ) -> Tested:
     """What the weights of the finished run directory `run` say of the test images, as the run tested them: accuracy,
@@ -237,9 +237,12 @@ def evaluate(
     a folder, whose classes have to be the run's. `model` and `trust_code` are those of `load`. Raises `InputError` as
     `load` does, and where there are no images.
     """
+    if tta not in (None, *get_args(TTA)):
+        raise InputError(f"tta: {short(tta)}; there are {', '.join(get_args(TTA))}")
     if isinstance(run, nn.Module):
-        images = given_or_loaded(dataset, Recipe(), data)
-        return tested_network(OnBytes(run, images.mean, images.std, tta), images)
+        return tested_network(run, given_or_loaded(dataset, Recipe(), data), tta or "none")
+    if tta is not None:
+        raise InputError("tta: for a network; a run is tested as it was, and fastcifar eval --tta tests it otherwise")
     saved = open_run(run, model=model, trust_code=trust_code)
     return tested(saved, given_or_loaded(dataset, saved.recipe, data))
 

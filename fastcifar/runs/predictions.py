@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
+from fastcifar.own import called
 from fastcifar.runs.saved import Saved
 from fastcifar.training.clock import Clock
-from fastcifar.training.evaluate import BATCH_SIZE, OnBytes, evaluate, logits_of
+from fastcifar.training.evaluate import BATCH_SIZE, TTA, OnBytes, evaluate, logits_of
 
 BINS = 15
 
@@ -108,15 +109,24 @@ def tested(saved: Saved, dataset: Dataset) -> Tested:
     return _tested(*answers(saved, dataset), dataset)
 
 
-def tested_network(network: OnBytes, dataset: Dataset) -> Tested:
-    """What a network says of the test images of `dataset`, on its device, in float32.
-
-    Raises `InputError` where it does not answer with a logit for each class.
-    """
-    found = probabilities(network, dataset.test_images)
-    if found.shape != (wanted := (len(dataset.test_images), len(dataset.classes))):
-        raise InputError(f"the network gives {found.shape}; logits {wanted} are needed")
-    return _tested(found, "float32", dataset)
+def tested_network(network: nn.Module, dataset: Dataset, tta: TTA) -> Tested:
+    """What a network says of the test images of `dataset`, on its device, in float32, with views of each as `tta` says;
+    it stays as it is. Raises `InputError` where it is of another precision, or does not give a logit for each class."""
+    if {one.dtype for one in network.parameters() if one.is_floating_point()} != {torch.float32}:
+        raise InputError("a network whose parameters are float32 is needed")
+    modes = {module: module.training for module in network.modules()}
+    images, wanted = dataset.test_images, (len(dataset.test_images), len(dataset.classes))
+    try:
+        on_bytes = OnBytes(network, dataset.mean, dataset.std, tta)
+        logits = called("the network", lambda: logits_of(on_bytes, torch.from_numpy(images).to(on_bytes.mean.device)))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if logits.shape != wanted:
+        raise InputError(f"the network gives {tuple(logits.shape)}; logits {wanted} are needed")
+    if not logits.isfinite().all():
+        raise InputError("the network answers with what is no number")
+    return _tested(logits.double().softmax(dim=1).float().cpu().numpy(), "float32", dataset)
 
 
 def _tested(found: NDArray[np.float32], precision: str, dataset: Dataset) -> Tested:

@@ -1,6 +1,7 @@
 """The memory of a process that trains on a CPU."""
 
 import ctypes
+import gc
 import sys
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ def reuse_pages() -> bool:
 
 def release_pages() -> None:
     """Give the pages that malloc keeps back, once: what is resident then is what is in use. See malloc_trim(3)."""
+    gc.collect()
     if malloc_trim := _glibc("malloc_trim"):
         malloc_trim(0)
 

@@ -1,5 +1,6 @@
 """A new network, as it is before the first step."""
 
+import contextlib
 import copy
 
 import torch
@@ -32,9 +33,9 @@ def new_network(
         return network, 0.0
     images = torch.from_numpy(dataset.train_images[: models.PREPARED_BY]).to(device)
     name = f"{recipe.model.name}: prepare"
-    if device.type == "cuda":  # loads the libraries that it calls, for a copy
-        with torch.random.fork_rng(devices=[device]):
-            called(name, lambda: models.prepare(copy.deepcopy(network), normalise(images, dataset.mean, dataset.std)))
+    if device.type == "cuda":  # loads the libraries that it calls, for a copy, if it can be copied
+        with torch.random.fork_rng(devices=[device]), contextlib.suppress(Exception):
+            models.prepare(copy.deepcopy(network), normalise(images, dataset.mean, dataset.std))
     clock = Clock(device)
     called(name, lambda: models.prepare(network, normalise(images, dataset.mean, dataset.std)))
     return network, clock.seconds()

@@ -123,6 +123,14 @@ class Ranks:
                 if of.get(name) != value:
                     raise InputError(f"rank {rank}: {name} is {of.get(name)}, and that of rank 0 {value}")
 
+    def any_of(self, text: str) -> str:
+        """The first rank's text that is not empty, on all of them."""
+        if self.count == 1:
+            return text
+        of_all: list[str] = ["" for _ in range(self.count)]
+        dist.all_gather_object(of_all, text)
+        return next(filter(None, of_all), "")
+
     def meet(self) -> None:
         """Wait for the others. Raises `RunError`, which names them, where some do not come within `PATIENCE`."""
         if self.count > 1:

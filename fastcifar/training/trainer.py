@@ -30,7 +30,7 @@ from fastcifar.training.selection import ImageLosses
 from fastcifar.training.state import TrainState
 from fastcifar.training.step import TrainingStep
 from fastcifar.training.step_graph import FIRST, CudaGraphs
-from fastcifar.training.warming import differing, hidden, shapes_of, tried
+from fastcifar.training.warming import Unseen, shapes_of, tried
 
 
 class Trainer:
@@ -72,7 +72,10 @@ class Trainer:
         self._set_up(clock)
 
     def _set_up(self, clock: Clock, warm: bool = True) -> None:
-        """Make everything, and warm it up; `clock` was begun with it."""
+        """Make everything, in place of what there was, and warm it up; `clock` was begun with it."""
+        for name in ("_step", "_epoch_steps", "_test", "_average", "_at_start", "state", "model"):
+            vars(self).pop(name, None)
+        release_pages()
         recipe, dataset, execution = self.recipe, self.dataset, self.execution
         sizes, total = [recipe.batch_size_of(epoch) for epoch in range(recipe.epochs)], len(dataset.train_images)
         self.model, of_network = new_network(self.recipe, dataset, self.own.model, self.device)
@@ -122,7 +125,7 @@ class Trainer:
         self._at_start = self.state.capture()
         if not warm:
             return
-        before = hidden(self.model, self.state.optimizers) if self.own.steps else {}
+        unseen = Unseen(self.model, self.state.optimizers) if self.own.steps else None
         with self._step.within_memory():
             self.warm_up(steps=1 if execution.compile == "off" else FIRST + 1)
             for _ in range(FIRST + 1 if self.device.type == "cuda" else 0):  # cuDNN chooses its algorithms
@@ -132,7 +135,7 @@ class Trainer:
         self.notes = [*self._epoch_steps.notes]
         if self.own.optimizer and getattr(self.model, "trained_epochs", None):
             self.notes.append(f"{recipe.optimizer.name}: trains to the end what the network's trained_epochs names")
-        if before and (left := differing(before, hidden(self.model, self.state.optimizers))):
+        if unseen and (left := self.ranks.any_of(unseen.changed())):
             self._set_up(clock, warm=False)  # as it was before
             self.notes.append(f"code of one's own changes what no state_dict holds, {left}: resumed, a run is another")
         self.setup_seconds = clock.seconds() - self.prepare_seconds

@@ -1,7 +1,9 @@
 """What the steps before the first have to be of, and what they may leave behind that no `TrainState` takes back."""
 
+import functools
 import hashlib
 import random
+import types
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,26 +16,44 @@ from fastcifar.own import OwnCode, called
 from fastcifar.recipe import Recipe
 
 _OF_MODULES = frozenset(vars(nn.Module()))
+_CODE = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.SystemRandom)
 _OF_OPTIMIZERS = frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
 
 
-def hidden(network: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, str]:
-    """A digest of each attribute that is no parameter, buffer or module of the network, nor the state or the groups of
-    an optimizer, by its name; and of the generators of NumPy and of `random`."""
-    found = {"a generator of random's": _digest(random.getstate()), "one of NumPy's": _digest(np.random.get_state())}
-    for place, module in network.named_modules():
-        for name in vars(module).keys() - _OF_MODULES:
-            found[f"{place}.{name}".lstrip(".")] = _digest(vars(module)[name])
-    for optimizer in optimizers:
-        for name in vars(optimizer).keys() - _OF_OPTIMIZERS:
-            found[f"{type(optimizer).__name__}.{name}"] = _digest(vars(optimizer)[name])
-    return found
+class Unseen:
+    """What code of one's own keeps where no state_dict has it, as far as it can be seen: attributes that are no
+    parameter, buffer or module of the network, nor the state or the groups of an optimizer; and how far the generators
+    of NumPy and of `random` are."""
 
+    def __init__(self, network: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._network, self._optimizers = network, optimizers
+        self._generators = random.getstate(), np.random.get_state()
+        self._before = self._digests()
 
-def differing(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """The names of what is another, three at most; none: empty."""
-    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    def changed(self) -> str:
+        """The names of what is another now, three at most; none: empty. To be asked once; those generators
+        are put back."""
+        now, before = self._digests(), self._before
+        del self._network, self._optimizers  # which are to go, perhaps
+        random.setstate(self._generators[0])
+        np.random.set_state(self._generators[1])
+        names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    def _digests(self) -> dict[str, str]:
+        trained = [*self._network.modules(), *self._network.parameters(), *self._network.buffers(), *self._optimizers]
+        known = {id(one) for one in trained}
+        found = {
+            "a generator of random's": _digest(random.getstate(), known),
+            "one of NumPy's": _digest(np.random.get_state(), known),
+        }
+        for place, module in self._network.named_modules():
+            for name in vars(module).keys() - _OF_MODULES:
+                found[f"{place}.{name}".lstrip(".")] = _digest(vars(module)[name], known)
+        for optimizer in self._optimizers:
+            for name in vars(optimizer).keys() - _OF_OPTIMIZERS:
+                found[f"{type(optimizer).__name__}.{name}"] = _digest(vars(optimizer)[name], known)
+        return found
 
 
 def shapes_of(recipe: Recipe, steps: Sequence[int], images: int) -> list[tuple[int, int]]:
@@ -58,37 +78,51 @@ def tried(recipe: Recipe, own: OwnCode, step: Callable[[], Any]) -> None:
         step()
 
 
-def _digest(value: Any) -> str:
-    digest, seen = hashlib.sha256(), set[int]()
-    rest = deque([value])
-    while rest:
-        one = rest.popleft()
-        digest.update(type(one).__name__.encode())
-        if one is None or isinstance(one, bool | int | float | complex | str | bytes):
+def _digest(value: Any, known: set[int]) -> str:
+    """Of a value and all in it, but for what is `known`, and code."""
+    digest, seen = hashlib.sha256(), list[object]()  # kept, lest an identity is another one's too
+
+    def add(one: Any) -> None:
+        digest.update(f"{type(one).__name__};".encode())
+        if one is None or isinstance(one, bool | int | float | complex | str | bytes | bytearray):
             digest.update(repr(one).encode())
-            continue
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
+            return
+        if id(one) in known or isinstance(one, _CODE) or any(one is other for other in seen):
+            return
+        seen.append(one)
+        parts: list[Any] = []
         match one:
-            case nn.Module() | nn.Parameter() | type():
-                pass  # what is trained is looked at elsewhere
+            case nn.Module():
+                parts = [*one.state_dict().items(), vars(one).keys(), one.training]
             case Tensor():
-                digest.update(one.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+                kept = one.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
+                digest.update(kept.view(torch.uint8).numpy().tobytes())
             case torch.Generator():
-                rest.append(one.get_state())
+                parts = [one.get_state()]
             case np.ndarray():
                 digest.update(one.tobytes())
-            case Mapping():
-                rest.extend(part for pair in one.items() for part in pair)
-            case list() | tuple() | deque():
-                rest.extend(one)
-            case set() | frozenset():
-                rest.extend(sorted(map(repr, one)))
-            case random.Random():
-                rest.append(one.getstate())
             case np.random.Generator():
-                rest.append(one.bit_generator.state)
-            case _ if hasattr(one, "__dict__") and not callable(one):
-                rest.extend(part for pair in vars(one).items() for part in pair)
+                parts = [one.bit_generator.state]
+            case np.random.RandomState():
+                parts = [one.get_state()]
+            case random.Random():
+                parts = [one.getstate()]
+            case Mapping():
+                parts = [part for pair in one.items() for part in pair]
+            case list() | tuple() | deque():
+                parts = list(one)
+            case set() | frozenset():
+                parts = sorted(map(repr, one))
+            case functools.partial():
+                parts = [one.args, one.keywords]
+            case _:
+                parts = [part for pair in vars(one).items() for part in pair] if hasattr(one, "__dict__") else []
+        digest.update(f"{len(parts)};".encode())
+        for part in parts:
+            add(part)
+
+    try:
+        add(value)
+    except Exception:  # of what is not there to be looked at: on no device, sparse, locked, ...
+        return type(value).__name__
     return digest.hexdigest()

@@ -130,7 +130,7 @@ def test_an_error_in_the_thread_is_raised_where_the_batches_are_used() -> None:
 
 
 def test_an_unknown_loader_is_one_line(small: Dataset) -> None:
-    with pytest.raises(InputError, match="--loader fast: no such loader"):
+    with pytest.raises(InputError, match=r"^'fast': no such loader; there are auto, dali, fused$"):
         open_loader("fast", small, Augmentation(), batch_size=8, device=CPU)
 
 

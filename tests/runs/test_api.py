@@ -296,6 +296,21 @@ def test_a_network_of_a_loop_of_ones_own_is_tested(small: Dataset) -> None:
     assert network.training
     both = fastcifar.evaluate(network, dataset=small, tta="flip")
     assert max(both.confidence) < 0.51 < min(plain.confidence[:9])  # of both views neither side is brighter
+    modes = torch.nn.Sequential(Flips().train(), torch.nn.BatchNorm1d(10).eval()).train()
+    modes[1].eval()
+    fastcifar.evaluate(modes, dataset=small)
+    assert [module.training for module in modes.modules()] == [True, True, False]
+    for broken, said in (
+        (Flips().half(), "parameters are float32"),
+        (torch.nn.Flatten(), "parameters are float32"),
+        (torch.nn.Linear(5, 10), "the network: RuntimeError: .*mat1 and mat2"),
+    ):
+        with pytest.raises(InputError, match=said):
+            fastcifar.evaluate(broken, dataset=small)
+    with pytest.raises(InputError, match=r"^tta: 'flipp'; there are none, flip, flip\+shift"):
+        fastcifar.evaluate(network, dataset=small, tta="flipp")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^tta: for a network"):
+        fastcifar.evaluate(finished_run()[0], tta="flip")
     with pytest.raises(InputError, match=r"the network gives \(200, 3\); logits \(200, 10\) are needed"):
         fastcifar.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 3)), dataset=small)
 

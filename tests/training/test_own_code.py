@@ -1,8 +1,10 @@
 """Networks, optimizers and augmentations of one's own in the trainer: what is as it should be trains, the rest is one
 line before the first step."""
 
+import copy
 import math
 import random
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -299,3 +301,65 @@ def test_an_optimizer_of_ones_own_trains_all_parameters_to_the_end(small: Datase
     recipe = replace(quick, model=Speednet(widths=(4, 4)), optimizer=OwnOptimizer("mine.py:make"))
     trainer = Trainer(recipe, small, CPU, own(optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=0.1)))
     assert trainer.notes == ["mine.py:make: trains to the end what the network's trained_epochs names"]
+
+
+class Odd(Linear):
+    """Its attributes are what nobody would want to look at."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.modules_of = [math, np, torch.nn.functional, random.SystemRandom(), threading.Lock()]
+        self.tensors = [
+            torch.zeros(2, device="meta"),
+            torch.eye(3).to_sparse(),
+            torch.ones(2, dtype=torch.complex64).conj(),
+        ]
+        self.itself = self
+
+
+def test_odd_attributes_do_no_harm(small: Dataset, quick: Recipe) -> None:
+    trainer = Trainer(replace(quick, model=MINE), small, CPU, own(model=Odd))
+    trainer.run()
+    assert trainer.notes == []
+
+
+class Kept:
+    """Called, and counting."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> int:
+        self.count += 1
+        return self.count
+
+
+def averages(network: torch.nn.Module) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimizer.average = copy.deepcopy(network)  # type: ignore[attr-defined]
+
+    def move(*_: object) -> None:
+        for one, other in zip(optimizer.average.parameters(), network.parameters(), strict=True):  # type: ignore[attr-defined]
+            one.data.lerp_(other.data + 1, 0.5)
+
+    optimizer.register_step_post_hook(move)
+    return optimizer
+
+
+@pytest.mark.parametrize("kept", [Kept(), np.random.RandomState(0).rand, None])
+def test_what_is_changed_in_other_objects_is_seen(small: Dataset, quick: Recipe, kept: object) -> None:
+    """One that is called, one in a bound method's object, a second network that an optimizer has."""
+
+    class Calling(Linear):
+        def __init__(self, classes: int) -> None:
+            super().__init__(classes)
+            self.kept = getattr(kept, "__self__", kept)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if kept:
+                kept()  # type: ignore[operator]
+            return super().forward(images)
+
+    recipe = replace(quick, model=MINE, optimizer=OwnOptimizer("mine.py:make"))
+    trainer = Trainer(recipe, small, CPU, own(model=Calling, optimizer=averages if kept is None else sgd))
+    assert [("kept" if kept else "SGD.average") in line for line in trainer.notes] == [True]
