@@ -314,7 +314,7 @@ class Odd(Linear):
             torch.eye(3).to_sparse(),
             torch.ones(2, dtype=torch.complex64).conj(),
         ]
-        self.itself = self
+        self.itself = [self]
 
 
 def test_odd_attributes_do_no_harm(small: Dataset, quick: Recipe) -> None:
