@@ -20,7 +20,6 @@ import math
 import statistics
 import threading
 import time
-import tomllib
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -28,95 +27,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import optuna
 import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmarks.question import Question, drawn, read_question, varied
 from fastcifar.bench.flops import work_of
 from fastcifar.data.load import load_dataset
-from fastcifar.errors import InputError, RunError, complaint
+from fastcifar.errors import InputError, RunError
 from fastcifar.execution import Execution, resolve
 from fastcifar.own import OwnCode, sealed
-from fastcifar.recipe import Recipe, merged
-from fastcifar.recipe.files import from_folder, load_recipe
+from fastcifar.recipe import Recipe
 from fastcifar.training.trainer import Trainer
 
 HEARTBEAT_SECONDS = 60  # a trial whose process has not been heard of for two of these is begun again by another
-
-
-class Range(BaseModel):
-    """Numbers between two, whole ones where both are."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    low: int | float
-    high: int | float
-    log: bool = False
-    step: int | float | None = None
-
-
-class Question(BaseModel):
-    """What a file asks: see this module."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    recipe: str
-    set: dict[str, Any] = {}
-    fields: Annotated[dict[str, list[Any] | Range], Field(min_length=1)]
-    validation: Annotated[int, Field(ge=1)] = 5000
-    seeds: Annotated[list[int], Field(min_length=1)] = [1000, 1001]
-    trials: Annotated[int, Field(ge=1)] = 20
-    sampler: Literal["tpe", "grid"] = "tpe"
-    sampler_seed: int = 0
-    points_per_doubling: float = 0.0
-
-
-def read_question(path: Path) -> tuple[Question, Recipe]:
-    """The question in a file, and the recipe it is about. Raises `InputError`, one line."""
-    try:
-        asked = Question.model_validate(tomllib.loads(path.read_text()))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise InputError(f"{path}: {complaint(error)}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from error
-    if asked.sampler == "grid" and not all(isinstance(one, list) for one in asked.fields.values()):
-        raise InputError(f"{path}: sampler: a grid is of choices, and a field has a range")
-    beside = path.parent / asked.recipe
-    base = load_recipe(str(beside if beside.suffix == ".toml" else asked.recipe))
-    changes = from_folder(path.parent, {**asked.set, "validation": asked.validation})
-    recipe = merged(base, changes, f"{path}: set.")
-    for name, values in asked.fields.items():  # a name that is none is told now, and not after hours
-        first = values[0] if isinstance(values, list) else values.low
-        varied(recipe, {name: first}, f"{path}: fields.")
-    return asked, recipe
-
-
-def varied(recipe: Recipe, values: dict[str, Any], prefix: str = "") -> Recipe:
-    """`recipe` with fields changed by their dotted names. Raises `InputError`."""
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        *tables, field = name.split(".")
-        place = changes
-        for table in tables:
-            place = place.setdefault(table, {})
-        place[field] = value
-    return merged(recipe, changes, prefix)
-
-
-def drawn(trial: Trial, fields: dict[str, list[Any] | Range]) -> dict[str, Any]:
-    """What `trial` tries; Optuna keeps choices as JSON, since one may be a list."""
-    found: dict[str, Any] = {}
-    for name, one in fields.items():
-        if isinstance(one, list):
-            found[name] = json.loads(str(trial.suggest_categorical(name, [json.dumps(value) for value in one])))
-        elif isinstance(one.low, int) and isinstance(one.high, int):
-            found[name] = trial.suggest_int(name, one.low, one.high, log=one.log, step=int(one.step or 1))
-        else:
-            found[name] = trial.suggest_float(name, one.low, one.high, log=one.log, step=one.step)
-    return found
 
 
 Train: TypeAlias = Callable[[Recipe, OwnCode, int], tuple[float, float]]
@@ -216,7 +142,7 @@ def suite(arguments: Sequence[str]) -> int:
     parser.add_argument("--allow-shared", action="store_true", help="several of them on one GPU or machine")
     given = parser.parse_args(arguments)
     asked, recipe = read_question(given.file)
-    sealed_recipe, _ = sealed(recipe)  # whose files are missing now, and not in each trial
+    whole, own = sealed(recipe)  # whose files are missing now, and not in each trial
     wanted = asked.trials if given.trials is None else given.trials
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choices = {name: [json.dumps(one) for one in values] for name, values in asked.fields.items() if values}
@@ -239,7 +165,7 @@ def suite(arguments: Sequence[str]) -> int:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
     )
     question = asked.model_dump(exclude={"trials", "points_per_doubling"})
-    _require_same(study, question | {"recipe": asdict(sealed_recipe)})
+    _require_same(study, question | {"recipe": asdict(whole)})
     for flag, value in (("--workers", given.workers), ("--allow-shared", given.allow_shared)):
         if value and not given.parallel:
             raise InputError(f"{flag}: of trials that are made at once, which --parallel asks for")
@@ -268,7 +194,7 @@ def suite(arguments: Sequence[str]) -> int:
                     asked_for.remove(one)
 
     if given.parallel:
-        _at_once(work, recipe, execution, given.workers, allow_shared=given.allow_shared)
+        _at_once(work, whole, own, execution, given.workers, allow_shared=given.allow_shared)
     else:
         work(here(execution))
     print(table(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)), asked))
@@ -276,7 +202,13 @@ def suite(arguments: Sequence[str]) -> int:
 
 
 def _at_once(
-    work: Callable[[Train], None], recipe: Recipe, execution: Execution, count: int | None, *, allow_shared: bool
+    work: Callable[[Train], None],
+    recipe: Recipe,
+    own: OwnCode,
+    execution: Execution,
+    count: int | None,
+    *,
+    allow_shared: bool,
 ) -> None:
     """Have each worker of a Ray cluster do `work`. Raises `InputError`, and `RunError` where one is lost for good."""
     from fastcifar.records.parallel import RayWorkers
@@ -284,7 +216,6 @@ def _at_once(
     def say(line: str) -> None:
         print(line, flush=True)
 
-    recipe, own = sealed(recipe)
     with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
         workers = stack.enter_context(
             RayWorkers(recipe, own, execution, data=None, workers=count, allow_shared=allow_shared, tell=say)

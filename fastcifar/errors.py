@@ -1,6 +1,8 @@
 """The ways a command ends badly: the user's input was wrong, the run failed, or it was told to stop."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ class RunError(Exception):
     ...     print(str(error).partition(",")[0])
     the loss is nan in epoch 1
     """
+
+
+def perhaps(word: object, names: Iterable[str], otherwise: str = "") -> str:
+    """Of a word that is none of `names`, the end of its complaint: the name that it is most like, or `otherwise`."""
+    similar = difflib.get_close_matches(str(word), names, n=1)
+    return f" (perhaps you meant {similar[0]})" if similar else otherwise
 
 
 def memory_problem(error: BaseException, remedy: str = "a smaller batch or network needs less") -> str | None:

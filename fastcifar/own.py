@@ -6,7 +6,6 @@ copy of one that came with a run.
 """
 
 import builtins
-import difflib
 import importlib.util
 import re
 import sys
@@ -18,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fastcifar.errors import InputError, RunError, memory_problem
+from fastcifar.errors import InputError, RunError, memory_problem, perhaps
 from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe
 from fastcifar.source import beyond, digest, read_source, source_of
 
@@ -197,8 +196,7 @@ def from_source(text: str, file: Path, name: str) -> Any:
     target: Any = module
     for part in name.split("."):
         if not hasattr(target, part):
-            similar = difflib.get_close_matches(part, [one for one in vars(target) if one not in vars(builtins)], n=1)
-            hint = f" (perhaps you meant {similar[0]})" if similar else ""
+            hint = perhaps(part, [one for one in vars(target) if one not in vars(builtins)])
             raise InputError(f"{file}: there is no {name} in it{hint}")
         target = getattr(target, part)
     return _callable(f"{file}: {name}", target)

@@ -56,13 +56,11 @@ def beyond(name: str, text: str | None) -> str | None:
         return "its source cannot be had; put it into a file"
     if "<" in name:
         return "what it is may be said by what stands around it; give it a name at the top of its file"
-    try:
-        if not binds(text, name.partition(":")[2].partition(".")[0]):
-            return "no word of its file gives it that name at the top; do"
-        if beside := _beside(ast.parse(text.lstrip("\ufeff"))):
-            return f"its file imports {beside}, which is not installed; put that into it"
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return f"its source cannot be read: {type(error).__name__}"
+    tree = _parsed(text)
+    if tree is None or not binds(text, name):
+        return "no word of its file gives it that name; do"
+    if beside := _beside(tree):
+        return f"its file imports {beside}, which is not installed; put that into it"
     return None
 
 
@@ -99,12 +97,21 @@ def _installed(name: str, *, needed: bool) -> bool:
 
 
 def binds(text: str, name: str) -> bool:
-    """Whether a word of this source gives something `name`. Raises `SyntaxError` and more where it is no Python."""
-    tree = ast.parse(text.lstrip("\ufeff"))
+    """Whether a word of this source gives something what NAME of FILE.py:NAME begins with; not if it is no Python."""
+    tree = _parsed(text)
+    if tree is None:
+        return False
     if any(isinstance(node, ast.alias) and node.name == "*" for node in ast.walk(tree)):
         return True
     bound = {getattr(node, "name", None) for node in ast.walk(tree)}
     bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     aliases = [node for node in ast.walk(tree) if isinstance(node, ast.alias)]
     bound |= {alias.asname or alias.name.partition(".")[0] for alias in aliases}
-    return name in bound
+    return name.partition(":")[2].partition(".")[0] in bound
+
+
+def _parsed(text: str) -> ast.AST | None:
+    try:
+        return ast.parse(text.lstrip("\ufeff"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no Python
+        return None

@@ -153,7 +153,7 @@ def test_what_imports_a_file_beside_it_makes_no_record(tmp_path: Path, monkeypat
         (f"from .beside import x\n{NET}", "its file imports from its own package"),
         (f"def f():\n    import nowhere\n{NET}", "its file imports nowhere"),
         (f"globals()['Net'] = type('Net', (), {{}})\n{NET.replace('class Net', 'class Other')}", "no word of its file"),
-        ("a b", "its source cannot be read: SyntaxError"),
+        ("a b", "no word of its file"),
     ):
         assert said in str(beyond("net.py:Net", text))
 

@@ -1,6 +1,5 @@
 """The data set that a recipe names."""
 
-import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from fastcifar.data.cifar import load_cifar10, load_cifar100
 from fastcifar.data.dataset import ARRAYS, Dataset
 from fastcifar.data.folder import load_folder
 from fastcifar.data.synthetic import synthetic
-from fastcifar.errors import InputError, printable, short
+from fastcifar.errors import InputError, perhaps, printable, short
 from fastcifar.files import expanded
 from fastcifar.recipe import DATASETS, Recipe
 
@@ -55,13 +54,12 @@ def given_or_loaded(given: str | Path | Dataset | None, recipe: Recipe, folder: 
 def _place(name: str, folder: Path | None) -> Path:
     """The folder that is the data set `name`: `folder` where one is given."""
     place = expanded(name if folder is None else folder)
-    similar = difflib.get_close_matches(Path(name).name, DATASETS, n=1)
     # A name mistyped is no folder's, even where --data names one.
-    wanted = place / "train" if similar and folder is not None else place
+    wanted = place / "train" if folder is not None and perhaps(Path(name).name, DATASETS) else place
     if os.path.isdir(wanted):  # noqa: PTH112 (Path.is_dir raises at a name that is too long)
         return place
     where = "" if folder is None else f" ({printable(folder)})"
-    hint = f" (perhaps you meant {similar[0]})" if similar else "; --data DIR says where it is"
+    hint = perhaps(Path(name).name, DATASETS, "; --data DIR says where it is")
     if name == ARRAYS:
         hint = "; it was made of arrays: in Python, give it as dataset=..."
     raise InputError(f"dataset: {short(name)}{where}: neither {', '.join(DATASETS)} nor a folder{hint}")

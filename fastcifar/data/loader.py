@@ -1,6 +1,5 @@
 """What a loader is, the ones there are, and a loader on its own for three lines in a notebook."""
 
-import difflib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, replace
 from typing import Literal, Protocol, get_args
@@ -11,7 +10,7 @@ from torch import Tensor
 from fastcifar.data.dataset import Dataset
 from fastcifar.data.fused import FusedLoader
 from fastcifar.data.plan import EpochPlan, draw_plan, plain_plan
-from fastcifar.errors import InputError, short
+from fastcifar.errors import InputError, perhaps, short
 from fastcifar.execution import LoaderName, fastest_loader
 from fastcifar.recipe import Augmentation, Recipe, validated
 
@@ -49,9 +48,8 @@ def open_loader(
     if name == "fused":
         return FusedLoader(dataset, augmentation, batch_size=batch_size, device=device, dtype=dtype)
     if name != "dali":
-        similar = difflib.get_close_matches(str(name), ("auto", *LOADERS), n=1)
-        hint = f" (perhaps you meant {similar[0]})" if similar else ""
-        raise InputError(f"{short(name)}: no such loader; there are auto, {', '.join(LOADERS)}{hint}")
+        names = ("auto", *LOADERS)
+        raise InputError(f"{short(name)}: no such loader; there are {', '.join(names)}{perhaps(name, names)}")
     try:
         from fastcifar.data.dali import DaliLoader
     except ImportError as error:

@@ -1,6 +1,6 @@
 """Optimizers and the schedule of their learning rates: `make` gives those that a recipe names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -69,13 +69,22 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float
         group["lr"] = rate
 
 
-def set_mode(optimizers: Sequence[torch.optim.Optimizer], *, training: bool) -> bool:
-    """Tell those that train other weights than they test (schedule-free ones have `train` and `eval`) which it is to
-    be, and give it back."""
+def rates_of_epochs(
+    optimizers: Sequence[torch.optim.Optimizer], rate_of: Callable[[int], float], steps: Sequence[int], peak: float
+) -> list[list[list[float]]]:
+    """`rates_at` of each step of each epoch, of which there are `steps`; `rate_of` a step of all is the schedule's."""
+    begun = [sum(steps[:epoch]) for epoch in range(len(steps))]
+    return [
+        [rates_at(optimizers, rate_of(before + step), epoch=epoch + step / number, peak=peak) for step in range(number)]
+        for epoch, (before, number) in enumerate(zip(begun, steps, strict=True))
+    ]
+
+
+def set_mode(optimizers: Sequence[torch.optim.Optimizer], *, training: bool) -> None:
+    """Tell those that train other weights than they test (schedule-free ones have `train` and `eval`) which it is."""
     for optimizer in optimizers:
         if callable(switch := getattr(optimizer, "train" if training else "eval", None)):
             switch()
-    return training
 
 
 def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:

@@ -4,7 +4,6 @@ Its tables are in `fastcifar.recipe.tables`, files of it in `fastcifar.recipe.fi
 loader, precision, ...) is `fastcifar.execution`.
 """
 
-import difflib
 import json
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 import tyro
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from fastcifar.errors import InputError, complaint, short
+from fastcifar.errors import InputError, complaint, perhaps, short
 from fastcifar.recipe.tables import (
     KINDS,
     STRICT,
@@ -216,8 +215,7 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
 
 def _no_such_kind(table: str, value: Any) -> str:
     given = value.get("name", value) if isinstance(value, dict) else value
-    similar = difflib.get_close_matches(str(given), KINDS[table], n=1)
-    hint = f" (perhaps you meant {similar[0]})" if similar else ""
+    hint = perhaps(given, KINDS[table])
     return f"{table}: no such {table}; there are {', '.join(KINDS[table])} and FILE.py:NAME, got {short(given)}{hint}"
 
 

@@ -1,6 +1,5 @@
 """Recipes as TOML files: those that ship (`fastcifar/recipes/`), and reading and writing one."""
 
-import difflib
 import os
 import tomllib
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 
 import tomli_w
 
-from fastcifar.errors import InputError, short
+from fastcifar.errors import InputError, perhaps, short
 from fastcifar.files import read_regular
 from fastcifar.recipe import DATASETS, KINDS, Recipe, merged
 
@@ -33,8 +32,7 @@ def find_recipe(name_or_file: str, prefix: str = "--recipe ") -> Path:
     path = Path(name_or_file)
     if path.suffix == ".toml" or os.path.exists(path):  # noqa: PTH110 (Path.exists raises at a name that is too long)
         return path
-    similar = difflib.get_close_matches(name_or_file, shipped, n=1)
-    hint = f" (perhaps you meant {similar[0]})" if similar else ""
+    hint = perhaps(name_or_file, shipped)
     raise InputError(f"{prefix}{name_or_file}: neither a TOML file nor one of {', '.join(shipped)}{hint}")
 
 

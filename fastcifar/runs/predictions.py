@@ -115,18 +115,15 @@ def tested_network(network: nn.Module, dataset: Dataset, tta: TTA) -> Tested:
     if {one.dtype for one in network.parameters() if one.is_floating_point()} != {torch.float32}:
         raise InputError("a network whose parameters are float32 is needed")
     modes = {module: module.training for module in network.modules()}
-    images, wanted = dataset.test_images, (len(dataset.test_images), len(dataset.classes))
     try:
         on_bytes = OnBytes(network, dataset.mean, dataset.std, tta)
-        logits = called("the network", lambda: logits_of(on_bytes, torch.from_numpy(images).to(on_bytes.mean.device)))
+        found = called("the network", lambda: probabilities(on_bytes, dataset.test_images))
     finally:
         for module, training in modes.items():
             module.training = training
-    if logits.shape != wanted:
-        raise InputError(f"the network gives {tuple(logits.shape)}; logits {wanted} are needed")
-    if not logits.isfinite().all():
-        raise InputError("the network answers with what is no number")
-    return _tested(logits.double().softmax(dim=1).float().cpu().numpy(), "float32", dataset)
+    if found.shape != (wanted := (len(dataset.test_images), len(dataset.classes))):
+        raise InputError(f"the network gives {found.shape}; logits {wanted} are needed")
+    return _tested(found, "float32", dataset)
 
 
 def _tested(found: NDArray[np.float32], precision: str, dataset: Dataset) -> Tested:
@@ -170,7 +167,7 @@ def _require_numbers(logits: Tensor) -> None:
     wrong = int((~logits.isfinite().all(dim=1)).sum())
     if wrong:
         raise InputError(
-            f"model.safetensors: the network answers {wrong:,} of {len(logits):,} images with no number: its weights, "
+            f"the network answers {wrong:,} of {len(logits):,} images with no number: its weights, "
             "although finite, are none of a trained network"
         )
 

@@ -142,14 +142,9 @@ class Trainer:
 
     def _follow_schedule(self) -> None:
         """All steps' rates, before any clock runs: the schedule's, and of each epoch's steps those of every group."""
-        self._rate_of, self._rates, done = one_cycle(self.recipe.schedule, self.steps), list[list[list[float]]](), 0
-        for epoch, steps in enumerate(self.steps):
-            about = [(self._rate_of(done + step), epoch + step / steps) for step in range(steps)]
-            peak = self.recipe.schedule.max_lr
-            self._rates.append(
-                [optim.rates_at(self.state.optimizers, rate, epoch=passed, peak=peak) for rate, passed in about]
-            )
-            done += steps
+        schedule = self.recipe.schedule
+        self._rate_of = one_cycle(schedule, self.steps)
+        self._rates = optim.rates_of_epochs(self.state.optimizers, self._rate_of, self.steps, schedule.max_lr)
 
     @property
     def tested_network(self) -> nn.Module:
@@ -236,7 +231,8 @@ class Trainer:
         state, epoch, steps = self.state, self.state.epoch + 1, self.steps[self.state.epoch]
         done, seed, of_groups = sum(self.steps[: state.epoch]), self.recipe.seed, self._rates[state.epoch]
         plan = self._plans.of(seed, state.epoch)
-        self.model.train(optim.set_mode(self.state.optimizers, training=True))
+        self.model.train()
+        optim.set_mode(self.state.optimizers, training=True)
         for now in self._epoch_steps.of(plan, seed, state.epoch, of_groups, first=state.step):
             state.step += 1
             if self._average:
@@ -290,7 +286,8 @@ class Trainer:
         shapes = shapes_of(self.recipe, self.steps, len(self._plans))
         seed = self.recipe.seed
         with self.state.untouched():
-            self.model.train(optim.set_mode(self.state.optimizers, training=True))
+            self.model.train()
+            optim.set_mode(self.state.optimizers, training=True)
             for epoch, step in shapes:
                 plan, rates = self._plans.of(seed, epoch), self._rates[epoch]
                 for _ in range(steps):
@@ -308,7 +305,8 @@ class Trainer:
         losses: list[float] = []
         of_groups, seed = [optim.rates_at(self.state.optimizers, rate) for rate in rates], self.recipe.seed
         with self.state.untouched():
-            self.model.train(optim.set_mode(self.state.optimizers, training=True))
+            self.model.train()
+            optim.set_mode(self.state.optimizers, training=True)
             for epoch, first in enumerate(range(0, len(rates), self.steps[0])):
                 plan = self._plans.of(seed, epoch)
                 now = of_groups[first : first + self.steps[0]]

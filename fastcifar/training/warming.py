@@ -80,16 +80,16 @@ def tried(recipe: Recipe, own: OwnCode, step: Callable[[], Any]) -> None:
 
 def _digest(value: Any, known: set[int]) -> str:
     """Of a value and all in it, but for what is `known`, and code."""
-    digest, seen = hashlib.sha256(), list[object]()  # kept, lest an identity is another one's too
+    digest, seen = hashlib.sha256(), dict[int, object]()  # kept, lest an identity is another one's too
 
     def add(one: Any) -> None:
         digest.update(f"{type(one).__name__};".encode())
         if one is None or isinstance(one, bool | int | float | complex | str | bytes | bytearray):
             digest.update(repr(one).encode())
             return
-        if id(one) in known or isinstance(one, _CODE) or any(one is other for other in seen):
+        if id(one) in known or isinstance(one, _CODE) or id(one) in seen:
             return
-        seen.append(one)
+        seen[id(one)] = one
         parts: list[Any] = []
         match one:
             case nn.Module():

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import run
-from benchmarks.searching import read_question, varied, worth
+from benchmarks.question import read_question, varied
+from benchmarks.searching import worth
 from fastcifar.errors import InputError
 from fastcifar.recipe import Recipe, Speednet
 

@@ -47,9 +47,9 @@ def test_they_train_as_one_does(tmp_path: Path) -> None:
     assert "Warning" not in done.stderr
     found = json.loads(file.read_text())
     of_ranks = found["ranks"]
-    for name in ("plain", "selected", "normed", "synchronised"):
+    for name in ("plain", "logging", "selected", "normed", "synchronised"):
         assert all(rank[name] == of_ranks[0][name] for rank in of_ranks)  # the network too, bit for bit
-    for name in ("plain", "selected"):
+    for name in ("plain", "logging", "selected"):
         ours, its = of_ranks[0][name], alone[name]
         for of in ("losses", "test_losses"):
             assert ours[of] == pytest.approx(its[of], rel=1e-5)

@@ -20,6 +20,7 @@ from fastcifar.execution import Execution
 from fastcifar.models import build
 from fastcifar.recipe import Recipe, Resnet, Schedule
 from fastcifar.training import ranks
+from fastcifar.training.log import Observer
 from fastcifar.training.ranks import joined, present
 
 CPU = Execution(device="cpu", loader="dali", precision="float32", compile="off")
@@ -45,6 +46,17 @@ class Net(torch.nn.Module):
         return self.head(self.conv(images).relu().mean(dim=(2, 3)))
 
 
+class Logging(Net):
+    """As `Net`, but that the first process keeps count."""
+
+    seen = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if present(CPU).first:
+            self.seen += 1
+        return super().forward(images)
+
+
 def told(recipe: Recipe, execution: Execution = CPU, **about: Any) -> dict[str, Any]:
     """What a training came to, and a digest of its network."""
     trained = fastcifar.train(recipe, execution=execution, **about)
@@ -60,7 +72,7 @@ def told(recipe: Recipe, execution: Execution = CPU, **about: Any) -> dict[str, 
 
 def answers() -> dict[str, Any]:
     """Of this process."""
-    plain = told(RECIPE, model=Net)
+    plain, logging = told(RECIPE, model=Net), told(RECIPE, model=Logging, observers=[Observer()])
     selected = told(
         RECIPE,
         model=Net,
@@ -70,7 +82,7 @@ def answers() -> dict[str, Any]:
     )
     normed = told(RECIPE, model={"name": "resnet", "width": 2})
     synchronised = told(RECIPE, replace(CPU, sync_batchnorm=True), model={"name": "resnet", "width": 2})
-    return {"plain": plain, "selected": selected, "normed": normed, "synchronised": synchronised}
+    return {"plain": plain, "logging": logging, "selected": selected, "normed": normed, "synchronised": synchronised}
 
 
 def off() -> float:
