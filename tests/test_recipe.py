@@ -100,6 +100,7 @@ def test_toml_out_and_in_again(recipe: Recipe) -> None:
             "drop_last: with several batch_sizes the epochs",
         ),
         ("base = 3", "base: the name of a recipe or a TOML file is needed, got 3"),
+        ("base = 'laptpo'", "base: laptpo: neither a TOML file nor one of"),
         ("base = 'mine.toml'", "base: leads back to this file"),
         ("epochs = -1\n[schedule]\nshape='cosine'", "epochs: input should be greater than or equal to 1, got -1"),
         ("schedule = 3\nepochs = 2", "schedule: input should be an object, got 3"),

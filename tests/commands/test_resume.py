@@ -134,7 +134,7 @@ def test_a_measurement_goes_on_inside_a_run(
     process.kill()
     process.communicate()
     assert main(["bench", "accuracy", *flags]) == 2
-    assert "exists; --resume goes on with it" in capsys.readouterr().err
+    assert "one.record.json.checkpoints exists; --resume goes on with it" in capsys.readouterr().err
     assert main(["bench", "accuracy", *flags, "--resume", "--epochs", "5"]) == 2
     said = "one.record.json.checkpoints: a run of another recipe: epochs is 5, not 4"
     assert said in capsys.readouterr().err
