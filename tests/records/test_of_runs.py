@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished import CPU, RECIPE, finished_run
+import torch
+from finished import CPU, RECIPE, dataset, finished_run
 
 import fastcifar
 from fastcifar.commands import main
@@ -106,3 +107,19 @@ def test_what_differs_between_sessions_is_left_out(second: Path, tmp_path: Path)
     assert (record.environment.commit, record.environment.dirty) == (None, True)
     assert record.environment.cpu == values["environment"]["cpu"]
     assert record.runs[0].started == before["started"]
+
+
+def test_a_run_whose_code_is_not_all_in_it_makes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], restored_rng: object
+) -> None:
+    rate = 0.1
+    with pytest.warns(UserWarning, match="till then it makes no record"):
+        fastcifar.train(
+            RECIPE,
+            optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=rate),
+            dataset=dataset(),
+            execution=CPU,
+            out=tmp_path / "run",
+        )
+    assert main(["leaderboard", "record", str(tmp_path / "run"), "--json", str(tmp_path / "one.record.json")]) == 2
+    assert "give it a name at the top of its file; so there is no record" in capsys.readouterr().err

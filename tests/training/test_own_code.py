@@ -2,6 +2,7 @@
 line before the first step."""
 
 import copy
+import functools
 import math
 import random
 import threading
@@ -300,6 +301,15 @@ def test_a_fault_in_training_is_a_line_before_the_first_step(
         Trainer(recipe, small, CPU, own(model=network, optimizer=optimizer))
 
 
+def test_an_optimizer_of_another_network_is_refused(small: Dataset, quick: Recipe) -> None:
+    def both(network: torch.nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD([*network.parameters(), *Linear(10).parameters()], lr=0.1)
+
+    recipe = replace(quick, optimizer=OwnOptimizer("mine.py:make"))
+    with pytest.raises(InputError, match=r"^mine\.py:make: holds a parameter that is none of the network's$"):
+        Trainer(recipe, small, CPU, own(optimizer=both))
+
+
 def test_an_optimizer_of_ones_own_trains_all_parameters_to_the_end(small: Dataset, quick: Recipe) -> None:
     """And says so where the network would have some left alone."""
     recipe = replace(quick, model=Speednet(widths=(4, 4)), optimizer=OwnOptimizer("mine.py:make"))
@@ -350,9 +360,12 @@ def averages(network: torch.nn.Module) -> torch.optim.Optimizer:
     return optimizer
 
 
-@pytest.mark.parametrize("kept", [Kept(), np.random.RandomState(0).rand, None])
+DRAWING = functools.partial(torch.rand, 3, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("kept", [Kept(), np.random.RandomState(0).rand, DRAWING, None])
 def test_what_is_changed_in_other_objects_is_seen(small: Dataset, quick: Recipe, kept: object) -> None:
-    """One that is called, one in a bound method's object, a second network that an optimizer has."""
+    """One that is called, generators of NumPy's and torch's, a second network that an optimizer has."""
 
     class Calling(Linear):
         def __init__(self, classes: int) -> None:
