@@ -26,20 +26,21 @@ class Execution:
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """CUDA if there is a GPU, of several the first in $CUDA_VISIBLE_DEVICES, else the CPU; or the one named."""
+    """Device to train on; auto: the GPU if there is one (the first in $CUDA_VISIBLE_DEVICES), else the CPU."""
     loader: Literal["auto", "dali", "fused"] = "auto"
-    """NVIDIA DALI; or one compiled index expression over images kept on the device. auto: fused, alone many
-    times as fast on GPUs and CPUs; dali where there is no compiler."""
+    """dali: NVIDIA DALI; fused: one compiled index expression over images kept on the device. auto: fused, which is
+    many times faster on GPUs and CPUs, or dali if there is no compiler."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the network's arithmetic: bfloat16 where the hardware has it, else float16 on GPUs and float32 on CPUs."""
+    """Precision of the network's arithmetic; auto: bfloat16 if the hardware has it, else float16 on GPUs, float32 on
+    CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune", "cuda-graph"] = "auto"
-    """torch.compile's mode; cuda-graph: its default one, and the whole step, optimizers too, is one CUDA graph. auto:
-    cuda-graph on a GPU; with float16, or a network or an optimizer of one's own, reduce-overhead (graphs of the forward
-    and the backward pass); default in several processes; off on CPUs, where it gained nothing."""
+    """Mode of torch.compile; cuda-graph: mode default, with the whole step, optimizers included, as one CUDA graph.
+    auto: cuda-graph on a GPU; reduce-overhead (separate graphs of the forward and backward passes) with float16 or your
+    own network or optimizer; default in several processes; off on CPUs, where compiling gained nothing."""
     sync_batchnorm: bool = False
-    """Of several processes: batch normalisation by the statistics of the whole batch, not of each one's rows."""
+    """With several processes, take batch statistics over the whole batch instead of over each process's rows."""
     checkpoint_seconds: float = 60
-    """Keep a run's whole state this often, and after epochs; 0: only where it is told to stop."""
+    """Save the complete state of a run this often, and after epochs; 0: only when it is told to stop."""
 
 
 def resolve(execution: Execution, *, own: bool = False) -> tuple[Execution, list[str]]:

@@ -1,6 +1,7 @@
 """The recipe: what ships, what a file may say, and what is said of a bad one."""
 
 import os
+import re
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from fastcifar.recipe import (
 )
 from fastcifar.recipe.documented import documented, markdown
 from fastcifar.recipe.files import find_recipe, header, load_recipe, shipped_recipes, to_toml
+from fastcifar.records.leaderboard import read_entry
 
 
 def test_seed_is_the_design() -> None:
@@ -38,9 +40,24 @@ def test_seed_is_the_design() -> None:
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_shipped_recipe_says_what_it_was_measured_to_reach(name: str) -> None:
-    lines = header(find_recipe(name))
-    assert len(lines) >= 2
-    assert any(line.startswith("Measured:") for line in lines)
+    summary, measured = header(find_recipe(name))
+    assert summary.endswith(".")
+    assert 50 < len(summary) < 140
+    assert re.match(r"9\d\.\d\d % .*test accuracy .* on 2 CPU cores", measured)
+
+
+@pytest.mark.parametrize("name", ["laptop", "sprint90", "sprint94"])
+def test_that_is_what_its_record_says(name: str) -> None:
+    records = Path(__file__).parents[1].glob(f"benchmarks/results/*-{name}-*Intel-Xeon-2-cores.record.json")
+    (entry,) = (entry for entry in map(read_entry, records) if entry.recipe == name)
+    summary, (_, measured) = entry.record.summary, header(find_recipe(name))
+    assert summary.petaflops
+    assert summary.p
+    p = f"{summary.p:.1g}".replace("e-0", "e-")
+    assert measured == (
+        f"{100 * summary.final_accuracy.mean:.2f} % mean test accuracy (n = {summary.runs}, p = {p}) in "
+        f"{summary.seconds.mean:.1f} s and {summary.petaflops.mean:.3g} petaFLOPs on 2 CPU cores."
+    )
 
 
 recipes = st.builds(

@@ -27,22 +27,22 @@ class Accuracy(Trains):
     """Train a recipe with several seeds and report the time to its target, in a record that can be checked."""
 
     runs: int = 3
-    """How many runs, with the seeds seed, seed + 1 and so on."""
+    """Number of runs, with seeds seed, seed + 1 and so on."""
     minutes: Annotated[float | None, optional("X")] = None
-    """Begin no further run once this many minutes have passed."""
+    """Start no further run after this many minutes."""
     protocol: ProtocolName = "first-crossing"
-    """Training seconds to the first epoch at the target; or of the whole recipe, if its mean accuracy is above it."""
+    """Training seconds to the first epoch at the target; or of the whole recipe, whose mean accuracy must exceed it."""
     json: Annotated[Path | None, optional("FILE")] = None
-    """The record; default runs/<utc time>-<recipe>-<protocol>-seed<seed>.record.json. Kept after every run."""
+    """The record, saved after every run; default: runs/<utc time>-<recipe>-<protocol>-seed<seed>.record.json."""
     resume: bool = False
-    """Go on with the record that --json names, up to --runs, and inside a run that was interrupted."""
+    """Continue the record named by --json up to --runs, also in the middle of an interrupted run."""
     parallel: bool = False
-    """Make runs at once on a Ray cluster, or on this machine where there is none: one on each GPU, or on each machine
-    without. One that is interrupted is made anew. Needs the extra ray."""
+    """Make several runs at once on a Ray cluster (without one, on this machine): one per GPU, or one per machine that
+    has none. An interrupted run starts over. Needs the extra ray."""
     workers: Annotated[int | None, optional("N")] = None
-    """With --parallel, so many at once."""
+    """With --parallel: number of runs at once."""
     allow_shared: bool = False
-    """With --workers, several on one GPU or one machine's cores, whose seconds compare with no others."""
+    """With --workers: allow several runs on one GPU or one machine's cores; their seconds compare with no others."""
 
     def run(self, console: Console) -> None:
         """Train, keeping the record after every run, and print what it comes to."""
@@ -128,22 +128,21 @@ class Accuracy(Trains):
 class Peers(Trains):
     """Run fastcifar and its rivals in turn, each program in its own process, and print the ratios.
 
-    The recipe is what fastcifar and plain_pytorch train; a rival's program has one of its own.
+    The recipe is for fastcifar and plain_pytorch; a rival's program trains its own.
     """
 
     runs: int = 1
-    """How many runs of each program."""
+    """Number of runs of each program."""
     minutes: Annotated[float | None, optional("X")] = None
-    """End a program this many minutes after its start; of its runs those count that it has finished. One that has
-    finished none by then, since most compile first, has up to four times as long: fastcifar and plain_pytorch, which
-    are started anew for each run, as well as any other."""
+    """Stop each program this many minutes after its start and count the runs that it has finished. A program that has
+    not finished any, since most compile first, gets up to four times as long."""
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
     peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
-    """A rival and the checkout of its program: airbench=DIR cifar10-speedrun=DIR hlb-CIFAR10=DIR."""
+    """Rivals and the checkouts of their programs: airbench=DIR cifar10-speedrun=DIR hlb-CIFAR10=DIR."""
     out: Annotated[Path | None, optional("DIR")] = None
-    """Keep each program's record in this folder: written after every run, or, of a program that makes many by itself,
-    when it has ended."""
+    """Folder for each program's record, written after every run, or at the end of a program that makes many runs by
+    itself."""
 
     def run(self, console: Console) -> None:
         """Run them, keeping each one's record after every run, and print the ratios."""
@@ -190,14 +189,14 @@ class Peers(Trains):
 
 @command("bench profile")
 class Profile(Trains):
-    """Profile a recipe's training: kernels by time, the gaps between them, the share of matrix products."""
+    """Profile a recipe's training: time by kernel, gaps between kernels, share of the matrix product rate."""
 
     steps: int = 50
-    """How many steps the profiler sees, of the third epoch."""
+    """Number of steps to profile, in the third epoch."""
     json: Annotated[Path | None, optional("FILE")] = None
-    """Write what was found to this file."""
+    """Write the results to this file."""
     trace: Annotated[Path | None, optional("FILE.json.gz")] = None
-    """Write the profiler's trace, for Perfetto or chrome://tracing."""
+    """Write the profiler's trace for Perfetto or chrome://tracing."""
 
     def run(self, console: Console) -> None:
         """Profile, print, write."""

@@ -75,16 +75,16 @@ DataFolder = Annotated[
     Path | None,
     optional(
         "DIR",
-        help="Folder that holds cifar-10-batches-py or cifar-100-python, else $FASTCIFAR_DATA, else the user's cache, "
-        "with a download at need; of other images, the folder of train/ and test/.",
+        help="Folder with cifar-10-batches-py or cifar-100-python; default: $FASTCIFAR_DATA, else the user's cache, "
+        "with a download if needed. For other images, the folder with train/ and test/.",
     ),
 ]
 TrustCode = Annotated[
-    bool, arg(help="Run the code of somebody's own that came with the run; without this it is not executed.")
+    bool, arg(help="Execute the custom code that came with the run; without this flag it is never executed.")
 ]
 Device = Annotated[
     Literal["auto", "cuda", "cpu"],
-    arg(help="CUDA if there is a GPU, of several the first in $CUDA_VISIBLE_DEVICES, else the CPU; or the one named."),
+    arg(help="Device to run on; auto: the GPU if there is one (the first in $CUDA_VISIBLE_DEVICES), else the CPU."),
 ]
 
 

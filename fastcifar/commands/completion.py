@@ -36,10 +36,10 @@ complete -o default -F _fastcifar fastcifar
 
 @command("completion")
 class Completion(Command):
-    """Print what completes fastcifar's commands and flags in a shell, for its start-up file: source <(...)."""
+    """Print a script that completes fastcifar's commands and flags in your shell."""
 
     shell: Annotated[Literal["bash", "zsh"], Positional, arg(metavar="bash|zsh")]
-    """bash: source <(fastcifar completion bash); zsh likewise."""
+    """The shell; in its start-up file, write: source <(fastcifar completion bash), or zsh."""
 
     def run(self, console: Console) -> None:
         """Print it."""

@@ -1,4 +1,4 @@
-"""The subcommands that tell what is here: summary, data, recipes, recipe, env."""
+"""The subcommands that show what there is: summary, data, recipes, recipe, env."""
 
 from argparse import Namespace
 from dataclasses import replace
@@ -17,7 +17,7 @@ ASSUMED = 10  # classes of a folder of images
 
 @command("summary")
 class Summary(OfModel):
-    """Print the network's layers, their output shapes and parameters."""
+    """Print a network's layers, output shapes and parameter counts."""
 
     name: RecipeName = AUTO
 
@@ -74,7 +74,7 @@ class Data(Command):
     """Find or download CIFAR-10, or CIFAR-100, and check the MD5 of each file."""
 
     dataset: Literal["cifar10", "cifar100"] = "cifar10"
-    """Which of them."""
+    """The data set."""
     data: DataFolder = None
 
     def run(self, console: Console) -> None:
@@ -90,25 +90,26 @@ class Data(Command):
 
 @command("recipes")
 class Recipes(Command):
-    """List the recipes that ship and what each was measured to reach."""
+    """List the recipes that ship and the result measured for each."""
 
     def run(self, console: Console) -> None:
         """Print a row for each."""
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("recipe", "what it is, and what it was measured to reach", box=None, pad_edge=False)
+        table = Table("recipe", "what it is", "measured", box=None, pad_edge=False, padding=(0, 2, 1, 0))
         for name, path in shipped_recipes().items():
-            table.add_row(name, Text("\n".join(header(path))))
+            table.add_row(name, *map(Text, header(path)))
         console.print(table)
+        console.say("The comments in fastcifar/recipes/NAME.toml say more: machines, every run, how it was found.")
 
 
 @command("recipe")
 class Show(Command):
-    """Print a recipe with all its fields, as a TOML file to start from."""
+    """Print a recipe with all of its fields, as a TOML file to start from."""
 
     name: Annotated[str, Positional, arg(metavar="NAME|FILE.toml")]
-    """One that ships (see `fastcifar recipes`), or a file."""
+    """A recipe that ships (see `fastcifar recipes`), or a file."""
 
     def run(self, console: Console) -> None:
         """Print it."""
@@ -117,7 +118,7 @@ class Show(Command):
 
 @command("env")
 class Env(Command):
-    """Print what a bug report needs: GPU, driver, versions, CPU, compiler, where the data is."""
+    """Print what a bug report needs: GPU, driver, versions, CPU, compiler, location of the data."""
 
     def run(self, console: Console) -> None:
         """Print a line for each."""

@@ -15,7 +15,7 @@ from fastcifar.recipe import Model, Recipe, Resnet, validated
 from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
 
-GROUPS["bench"] = "Measure images/s, time to accuracy, and rivals beside it; alone it is `bench all`."
+GROUPS["bench"] = "Measure images/s, time to accuracy, and rivals; `fastcifar bench` alone is `bench all`."
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class _Rates(OfModel):
 
     device: Device = "auto"
     batch_size: int = 512
-    """Images a batch."""
+    """Images per batch."""
     model: AvoidSubcommands[Model] = field(default_factory=Resnet)
-    """Of step and train; by default the resnet, 64 wide on a GPU and 16 on a CPU."""
+    """Network for step and train; default: the resnet, 64 wide on a GPU and 16 on a CPU."""
     blocks: Annotated[int | None, optional("N")] = None
-    """Blocks after warm-up whose median and quartiles are given; by default 7, and 3 where short."""
+    """Blocks to measure after warm-up, reported as median and quartiles; default 7, with --short 3."""
     short: bool = False
-    """Smaller blocks and fewer combinations, as all has them."""
+    """Measure smaller blocks and fewer combinations, as `bench all` does."""
     dataset: Annotated[str, arg(metavar="NAME|DIR")] = "cifar10"
-    """The images; their speed is the same, and synthetic needs no download."""
+    """The images, which make no difference to speed; synthetic needs no download."""
     limit_train: Annotated[int | None, optional("N")] = None
-    """Only the first so many training images."""
+    """Use the first N training images only."""
     data: DataFolder = None
     json: Annotated[Path | None, optional("FILE")] = None
-    """Write what was measured to this file (schema: fastcifar/bench/bench.schema.json)."""
+    """Write the measurements to this file (schema: fastcifar/bench/bench.schema.json)."""
     figure: Annotated[Path | None, optional("FILE.png|svg")] = None
-    """Draw what was measured."""
+    """Draw the measurements."""
 
     @classmethod
     def default_model(cls, given: Namespace) -> Model:
@@ -96,7 +96,7 @@ class _Rates(OfModel):
 
 @command("bench all", "bench")
 class All(_Rates):
-    """Measure loaders, step and train, shortened: what `fastcifar bench` alone does."""
+    """Measure loaders, step and train in short form; `fastcifar bench` alone does the same."""
 
     what = "all"
 
@@ -108,7 +108,7 @@ class Loaders(_Rates):
     what = "loaders"
 
     beside: Annotated[int, arg(metavar="N")] = 0
-    """Measure beside so many other processes that compute all the while, to see what those take from each loader."""
+    """Measure while N other processes keep cores busy, to see how much that costs each loader."""
 
     def run(self, console: Console) -> None:
         """Measure, print, write."""

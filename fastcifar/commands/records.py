@@ -23,14 +23,14 @@ DEFAULT_PLACES = (Path("benchmarks/results"), Path("runs"))
 
 @command("leaderboard show")
 class Show(Command):
-    """Print the leaderboard: what may be compared in one table, the fastest first; and what others published."""
+    """Print the leaderboard: a table for each set of comparable records, fastest first, then published results."""
 
     files: Records = ()
-    """Records, or folders of them; by default benchmarks/results and runs, of this folder."""
+    """Records or folders of records; default: benchmarks/results and runs in the current folder."""
     target: Annotated[float | None, optional("X")] = None
-    """Only records to this accuracy (0 to 1)."""
+    """Only records with this target accuracy (0 to 1)."""
     hardware: Annotated[str | None, optional("TEXT")] = None
-    """Only hardware whose name has this in it."""
+    """Only hardware whose name contains this."""
     protocol: Annotated[ProtocolName | None, optional("first-crossing|fixed-budget")] = None
     """Only this protocol."""
 
@@ -48,14 +48,14 @@ class Show(Command):
 
 @command("leaderboard page")
 class Page(Command):
-    """Write the leaderboard as a page: one file, no server."""
+    """Write the leaderboard as a single HTML page that needs no server."""
 
     out: Annotated[Path, arg(metavar="DIR")]
-    """Folder of index.html."""
+    """Folder for index.html."""
     files: Records = ()
-    """Records, or folders of them; by default benchmarks/results and runs, of this folder."""
+    """Records or folders of records; default: benchmarks/results and runs in the current folder."""
     markdown: Annotated[Path | None, optional("FILE.md")] = None
-    """Write the tables as Markdown too."""
+    """Also write the tables as Markdown."""
 
     def run(self, console: Console) -> None:
         """Write and say where."""
@@ -74,12 +74,12 @@ class Page(Command):
 
 @command("leaderboard record")
 class OfRuns(Command):
-    """Make a record of runs that `fastcifar train` kept, of one recipe, their seeds consecutive."""
+    """Make a record from runs that `fastcifar train` kept, of one recipe and with consecutive seeds."""
 
     runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN", help_behavior_hint="(required)")]
     """Run directories."""
     json: Annotated[Path, arg(metavar="FILE")]
-    """The record; it must not be there yet."""
+    """The record; it must not exist yet."""
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
 
@@ -108,10 +108,10 @@ class OfRuns(Command):
 
 @command("leaderboard check")
 class Check(Command):
-    """Recompute every figure of the records from their logs, and their FLOPs; refuse by name what does not hold."""
+    """Recompute every figure of the records from their logs, and their FLOPs; refuse whatever does not hold."""
 
     files: Records
-    """Records, or folders of them (*.record.json)."""
+    """Records, or folders of records (*.record.json)."""
 
     def run(self, console: Console) -> None:
         """Say of each whether it holds."""
@@ -136,13 +136,13 @@ class Export(Command):
     files: Records
     """Records."""
     dawnbench: Annotated[Path, arg(metavar="DIR")]
-    """Folder of the pairs."""
+    """Folder for the pairs."""
     author: str
-    """Who submits."""
+    """Name of the submitter."""
     author_email: str
-    """Where to reach them."""
+    """The submitter's email address."""
     code_url: str
-    """Where the code is."""
+    """URL of the code."""
 
     def run(self, console: Console) -> None:
         """Write the pairs and say where."""

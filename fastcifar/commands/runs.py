@@ -12,16 +12,16 @@ from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
 from fastcifar.runs.paused import read_json
 
-Run = Annotated[Path, Positional, arg(metavar="RUN", help="Run directory, as `fastcifar train` leaves it.")]
+Run = Annotated[Path, Positional, arg(metavar="RUN", help="Run directory, as written by `fastcifar train`.")]
 
 
 @command("report")
 class Report(Command):
-    """Write what a finished run came to as one HTML page and its pictures."""
+    """Write the report of a finished run: an HTML page with its figures."""
 
     path: Run
     out: Annotated[Path | None, optional("DIR")] = None
-    """Folder of index.html and the pictures; default RUN/report."""
+    """Folder for index.html and the figures; default: RUN/report."""
     data: DataFolder = None
     trust_code: TrustCode = False
 
@@ -37,14 +37,14 @@ class Report(Command):
 
 @command("compare")
 class Compare(Command):
-    """Put the curves of several finished runs on one page, and what they differ in into tables."""
+    """Compare finished runs on one page: their curves together, their differences in tables."""
 
     runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN", help_behavior_hint="(required)")]
     """Run directories, two or more."""
     out: Annotated[Path, arg(metavar="DIR")]
-    """Folder of index.html and the pictures."""
+    """Folder for index.html and the figures."""
     by_class: bool = False
-    """Test the weights of each run again, and put their accuracies by class beside each other too."""
+    """Also test the weights of each run again, and compare their accuracies by class."""
     data: DataFolder = None
     trust_code: TrustCode = False
 
@@ -62,17 +62,17 @@ class Compare(Command):
 
 @command("eval")
 class Eval(Command):
-    """Test a finished run: accuracy, by class too, loss and images/s, on its test set or on a folder of images."""
+    """Test a finished run on its test set or on a folder of images: accuracy, also by class, loss and images/s."""
 
     path: Run
     tta: Literal["recipe", "none", "flip", "flip+shift", "flip+shift-quarter"] = "recipe"
-    """Mean answer over the mirrored image too, and over images shifted by a pixel (6 views, as airbench has them), of
-    all or of the least certain quarter; recipe: as the run was tested."""
+    """Test-time augmentation: also average over the mirrored image (flip), and over images shifted by a pixel (6
+    views, airbench's), for all images or for the least certain quarter; recipe: as in the run."""
     images: Annotated[Path | None, optional("DIR")] = None
-    """Test on the images in this folder, in sub-folders named as the classes, instead of the run's test set."""
+    """Test on the images in this folder, in sub-folders named after the classes, instead of the run's test set."""
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the network's arithmetic; auto: what the run was tested in (float32 for float16 on a CPU)."""
+    """Precision of the network's arithmetic; auto: that of the run (on a CPU, float32 instead of float16)."""
     data: DataFolder = None
     trust_code: TrustCode = False
 
@@ -151,13 +151,13 @@ class Predict(Command):
 
 @command("export")
 class Export(Command):
-    """Write a finished run's network as one file for other programs, checked against it on 1,000 test images."""
+    """Export a finished run's network to one file, and check it against the network on 1,000 test images."""
 
     path: Run
     format: Literal["onnx", "torch-export"]
-    """ONNX (needs pip install '.[export]') or torch.export (.pt2). Takes uint8 images (B, 32, 32, 3), RGB."""
+    """ONNX (needs pip install '.[export]') or torch.export (.pt2). Its input is uint8 images (B, 32, 32, 3), RGB."""
     out: Annotated[Path, arg(metavar="FILE")]
-    """The file; written only after the check has passed."""
+    """The file; written only if the check passes."""
     data: DataFolder = None
     trust_code: TrustCode = False
 

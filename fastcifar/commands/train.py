@@ -19,25 +19,25 @@ from fastcifar.runs.paused import read_json
 
 @command("train")
 class Train(Trains):
-    """Train the recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder.
+    """Train a recipe's network on CIFAR-10, test it after every epoch, and keep the run in a folder.
 
-    torchrun --nproc-per-node N -m fastcifar train ... trains it in N processes, each with a GPU or with its share of
-    the CPU's cores.
+    torchrun --nproc-per-node N -m fastcifar train ... trains it in N processes, each with a GPU or a share of the CPU
+    cores.
     """
 
     in_processes: ClassVar[bool] = True
 
     find_lr: bool = False
-    """Find LRMIN and LRMAX by a range test first, and train with them (see `fastcifar find-lr`)."""
+    """First find LRMIN and LRMAX with a range test (see `fastcifar find-lr`), then train with them."""
     out: Annotated[Path | None, optional("DIR")] = None
-    """Run directory, new or empty; default runs/<utc time>-<recipe>-seed<seed>."""
+    """Run directory, new or empty; default: runs/<utc time>-<recipe>-seed<seed>."""
     resume: Annotated[Path | None, optional("RUN")] = None
-    """Go on with the interrupted run in this folder, from its last checkpoint; recipe and execution are the run's."""
+    """Continue the interrupted run in this folder from its last checkpoint, with its own recipe and execution."""
     trust_code: TrustCode = False
     report: bool = True
     """Write the report (see `fastcifar report`) into the run directory at the end."""
     tensorboard: bool = False
-    """Write event files for TensorBoard into the run directory, as the run goes; needs the extra tensorboard."""
+    """Write TensorBoard event files into the run directory during training; needs the extra tensorboard."""
 
     @classmethod
     def defaults(cls, given: Namespace) -> dict[str, Any]:
@@ -138,16 +138,16 @@ class Train(Trains):
 
 @command("find-lr")
 class FindLr(Trains):
-    """Find the learning rate of a recipe by a range test: LRMIN, LRMAX, the picture and the values."""
+    """Find a recipe's learning rates LRMIN and LRMAX with a range test; keep its plot and values."""
 
     start_lr: Annotated[float | None, optional("X")] = None
-    """The first rate; default 1e-5, or 0.001 where it is a factor of the rates that the optimizer brings."""
+    """First learning rate; default 1e-5, or 0.001 as a factor if the optimizer has its own rates."""
     end_lr: Annotated[float | None, optional("X")] = None
-    """The last rate; default 1, or as a factor 100."""
+    """Last learning rate; default 1, or 100 as a factor."""
     steps: int = 100
-    """How many, at rates in equal factors."""
+    """Number of steps; the rates are spaced geometrically."""
     out: Annotated[Path | None, optional("DIR")] = None
-    """Folder of the picture and the values; default runs/<utc time>-<recipe>-find-lr-seed<seed>."""
+    """Folder for the plot and the values; default: runs/<utc time>-<recipe>-find-lr-seed<seed>."""
 
     def run(self, console: Console) -> None:
         """Test, print, keep."""

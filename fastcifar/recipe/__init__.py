@@ -81,33 +81,33 @@ class Recipe:
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 24
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 512
-    """Images a step."""
+    """Images per step."""
     batch_sizes: Annotated[tuple[Count, ...], Field(max_length=1000), optional()] = ()
-    """Images a step by epoch, the last one for all that follow; none: batch_size throughout."""
+    """Images per step, by epoch; the last value holds for all later epochs. Empty: batch_size throughout."""
     image_sizes: Annotated[tuple[Annotated[int, Field(ge=8, le=32)], ...], Field(max_length=1000), optional()] = ()
-    """Side in pixels of the images trained on by epoch, the last one for all that follow; none: 32 throughout."""
+    """Side of the training images in pixels, by epoch; the last value holds for all later epochs. Empty: 32."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Decides the initial weights and every epoch's plan."""
+    """Seed of the initial weights and of every epoch's plan."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Test accuracy (0 to 1) whose time is measured."""
+    """Test accuracy (0 to 1) to reach."""
     stop_at_target: bool = False
     """End the run at the first epoch that reaches the target."""
     label_smoothing: Fraction = 0.0
-    """Share of the label spread evenly over the classes in the training loss."""
+    """Share of each label that is spread evenly over all classes in the training loss."""
     drop_last: bool = False
-    """Leave out the last, short batch of an epoch."""
+    """Drop the last, short batch of an epoch."""
     dataset: Annotated[
         str, Field(min_length=1, max_length=500, pattern=rf"^[^{UNSEEN}]*$"), tyro.conf.arg(metavar="NAME|DIR")
     ] = "cifar10"
-    """cifar10, cifar100, synthetic (made-up images), or a folder with train/ and test/ of a sub-folder a class."""
+    """cifar10, cifar100, synthetic (made-up images), or a folder with train/ and test/, one sub-folder per class."""
     dataset_sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
-    """Of the images and labels; filled in when they are read, and they must have it where it is there already."""
+    """sha256 of the images and labels: filled in when they are read; if it is given, they must match it."""
     limit_train: Annotated[Count | None, optional("N")] = None
     """Train on the first N training images only."""
     limit_test: Annotated[Count | None, optional("N")] = None
     """Test on the first N test images only."""
     validation: Annotated[Count | None, optional("N")] = None
-    """Leave the last N training images out and test on them in place of the test images, as a search should."""
+    """Hold the last N training images out and test on them instead of the test images, as a search should."""
     model: tyro.conf.AvoidSubcommands[Model] = field(default_factory=Resnet)
     augmentation: Augmentation = field(default_factory=Augmentation)
     selection: Selection = field(default_factory=Selection)

@@ -1,6 +1,8 @@
 """Recipes as TOML files: those that ship (`fastcifar/recipes/`), and reading and writing one."""
 
+import itertools
 import os
+import re
 import tomllib
 from dataclasses import asdict
 from importlib import resources
@@ -87,14 +89,15 @@ def from_folder(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def header(path: Path) -> list[str]:
-    """The comment a recipe file begins with, to its first empty line: what it is, what it was measured to reach."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("# "):
-            break
-        lines.append(line.removeprefix("# "))
-    return lines
+def header(path: Path) -> tuple[str, str]:
+    """What a recipe is and what was measured, a sentence each: how the comment at the top of its file begins."""
+    lines = itertools.takewhile(lambda line: line.startswith("# "), path.read_text(encoding="utf-8").splitlines())
+    summary, _, measured = " ".join(line.removeprefix("# ") for line in lines).partition(" Measured: ")
+    return _first_sentence(summary), _first_sentence(measured)
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
 
 
 def to_toml(recipe: Recipe) -> str:

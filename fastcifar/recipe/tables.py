@@ -1,4 +1,4 @@
-"""The tables of a recipe; one that has several kinds (`model`, `optimizer`) has a class for each, by its `name`.
+"""The tables of a recipe. One of several kinds (`model`, `optimizer`) has a class for each, selected by `name`.
 
 The docstrings are the flags' help and the documentation.
 """
@@ -46,13 +46,13 @@ class Resnet:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: Annotated[Literal["resnet"], _MODEL] = "resnet"
-    """Which network: resnet, speednet, or one's own as FILE.py:NAME, whose other keys are its arguments."""
+    """The network: resnet, speednet, or your own as FILE.py:NAME, with the table's other keys as its arguments."""
     width: Annotated[Width, tyro.conf.arg(aliases=["--width"])] = 64
     """Channels after the first convolution; layers 1 to 3 have 2, 4 and 8 times as many."""
     layer2_residual: bool = False
-    """Give layer 2 a residual block too (7,756,554 parameters at width 64; 6,575,370 without)."""
+    """Add a residual block to layer 2 as well (7,756,554 parameters at width 64; 6,575,370 without)."""
     conv_bias: bool = True
-    """Give the convolutions a bias; the batch normalisation after them cancels it."""
+    """Give the convolutions a bias, although the batch normalisation after them cancels it."""
 
 
 @dataclass(frozen=True)
@@ -62,56 +62,56 @@ class Speednet:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: Annotated[Literal["speednet"], _MODEL] = "speednet"
-    """Which network: resnet, speednet, or one's own as FILE.py:NAME, whose other keys are its arguments."""
+    """The network: resnet, speednet, or your own as FILE.py:NAME, with the table's other keys as its arguments."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=4)] = (64, 256, 256)
-    """Channels of each group, whose first convolution is followed by a pooling that halves the image's sides."""
+    """Channels of each group; a pooling after the group's first convolution halves the image's sides."""
     depth: Depth | Annotated[tuple[Depth, ...], Field(min_length=1, max_length=4)] = 2
-    """Convolutions of a group; or, as many as there are groups, of each."""
+    """Convolutions per group: one number for all groups, or one for each."""
     residual: bool = False
-    """Add to a group's end what its first convolution gave; from depth 2 on."""
+    """Add a shortcut from the output of a group's first convolution to its end, in groups of depth 2 or more."""
     activation: Literal["gelu", "silu", "relu"] = "gelu"
-    """The non-linearity after the whitening and after every batch normalisation."""
+    """Activation after the whitening and after every batch normalisation."""
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """Share of a batch in the running statistics of the batch normalisation, torch's `momentum`."""
+    """Weight of each batch in batch normalisation's running statistics (torch's `momentum`)."""
     norm_eps: Positive = 1e-12
-    """Added to the variance in the batch normalisation."""
+    """Added to the variance in batch normalisation."""
     norm_images: Annotated[Count | None, optional("N")] = None
-    """Normalise in training over about so many images at a time, not over the batch (ghost batch normalisation)."""
+    """In training, normalise over groups of about this many images, not the batch (ghost batch normalisation)."""
     head_scale: Annotated[Positive | None, optional("X")] = None
-    """The logits are the last layer's sums times this; by default one over its number of inputs."""
+    """Factor on the last layer's output that gives the logits; default: one over its number of inputs."""
     whiten_eps: Positive = 5e-4
-    """Added to the eigenvalues of the patches' covariance."""
+    """Added to the eigenvalues of the patch covariance when whitening."""
     whiten_bias_epochs: NonNegative = 3.0
-    """Epochs over which the whitening's bias is trained, its rate falling linearly to 0."""
+    """Epochs over which the whitening layer's bias is trained, its learning rate falling linearly to 0."""
 
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A network of one's own: `NAME(classes, **arguments)` of a Python file."""
+    """A network of your own: `NAME(classes, **arguments)` in a Python file."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: Annotated[OwnName, _MODEL]
-    """Which network: resnet, speednet, or one's own as FILE.py:NAME, whose other keys are its arguments."""
+    """The network: resnet, speednet, or your own as FILE.py:NAME, with the table's other keys as its arguments."""
     arguments: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
-    """What NAME is called with by keyword; in a TOML file the table's other keys."""
+    """Keyword arguments of NAME; in a TOML file, the table's other keys."""
     sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
-    """Of the file; filled in when it is read, and the file must have it where it is there already."""
+    """sha256 of the file: filled in when it is read; if it is given, the file must match it."""
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam over all parameters, at the schedule's rate."""
+    """Adam over all parameters, at the schedule's learning rate."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     brings_rates: ClassVar[bool] = False
 
     name: Annotated[Literal["adam"], _OPTIMIZER] = "adam"
-    """Which optimizer: adam, sgd, muon, or one's own as FILE.py:NAME, whose other keys are its arguments."""
+    """The optimizer: adam, sgd, muon, or your own as FILE.py:NAME, with the table's other keys as its arguments."""
     beta1: Fraction = 0.9
     """Decay of the running mean of the gradient."""
     beta2: Fraction = 0.999
-    """Decay of the running mean of its square."""
+    """Decay of the running mean of the squared gradient."""
     eps: Positive = 1e-8
     """Added to the denominator."""
     weight_decay: NonNegative = 0.0
@@ -120,71 +120,71 @@ class Adam:
 
 @dataclass(frozen=True)
 class Sgd:
-    """SGD with momentum: convolutions at the schedule's rate; biases, norms and head at multiples of it."""
+    """SGD with momentum: convolutions at the schedule's learning rate; biases, norms and head at multiples of it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     brings_rates: ClassVar[bool] = False
 
     name: Annotated[Literal["sgd"], _OPTIMIZER] = "sgd"
-    """Which optimizer: adam, sgd, muon, or one's own as FILE.py:NAME, whose other keys are its arguments."""
+    """The optimizer: adam, sgd, muon, or your own as FILE.py:NAME, with the table's other keys as its arguments."""
     momentum: Fraction = 0.9
-    """Decay of the running sum of gradients."""
+    """Momentum."""
     nesterov: bool = True
-    """Look ahead by the momentum; needs one above 0."""
+    """Nesterov momentum; needs a momentum above 0."""
     weight_decay: NonNegative = 0.0005
-    """L2 penalty of convolutions and head; biases and norms have none."""
+    """L2 penalty on convolutions and head; biases and norms have none."""
     bias_rate: NonNegative = 1.0
-    """Rate of the biases, as a multiple of the schedule's."""
+    """Learning rate of the biases, as a multiple of the schedule's."""
     norm_rate: NonNegative = 1.0
-    """Rate of the normalisations' scales and shifts, likewise."""
+    """Learning rate of the normalisations' scales and shifts, likewise."""
     head_rate: NonNegative = 1.0
-    """Rate of the last layer's weights, likewise."""
+    """Learning rate of the last layer's weights, likewise."""
 
 
 @dataclass(frozen=True)
 class Muon:
-    """Muon for the convolutions, SGD or Adam for the rest; the schedule multiplies the rates that stand here."""
+    """Muon for the convolutions, SGD or Adam for the rest; the schedule multiplies the learning rates given here."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     brings_rates: ClassVar[bool] = True
 
     name: Annotated[Literal["muon"], _OPTIMIZER] = "muon"
-    """Which optimizer: adam, sgd, muon, or one's own as FILE.py:NAME, whose other keys are its arguments."""
+    """The optimizer: adam, sgd, muon, or your own as FILE.py:NAME, with the table's other keys as its arguments."""
     lr: Positive = 0.24
-    """Rate of the convolutions."""
+    """Learning rate of the convolutions."""
     momentum: Fraction = 0.6
-    """Decay of the running sum of gradients (Nesterov)."""
+    """Momentum (Nesterov)."""
     newton_schulz_steps: Annotated[int, Field(ge=1, le=20)] = 3
-    """Iterations that orthogonalise an update."""
+    """Newton-Schulz iterations that orthogonalise an update."""
     normalise_weights: bool = True
-    """Before each step scale a convolution's weights to the norm sqrt(channels out)."""
+    """Scale each convolution's weights to norm sqrt(output channels) before every step."""
     second_momentum: Fraction = 0.0
-    """NorMuon's: how slowly the mean squares change by which an update's rows are evened; 0: they are not."""
+    """NorMuon: decay of the running mean square that normalises each row of an update; 0: off."""
     rest: Literal["adam", "sgd"] = "adam"
-    """What updates biases, norms and head: Adam, or Nesterov SGD."""
+    """Optimizer of biases, norms and head: Adam, or Nesterov SGD."""
     rest_momentum: Fraction = 0.9
-    """Of that SGD; Adam's beta1."""
+    """Its momentum (SGD) or beta1 (Adam)."""
     bias_lr: NonNegative = 0.01
-    """Rate of biases and norms."""
+    """Learning rate of biases and norms."""
     head_lr: NonNegative = 0.01
-    """Rate of the last layer's weights."""
+    """Learning rate of the last layer's weights."""
     weight_decay: NonNegative = 0.0
-    """Of biases, norms and head: share of a value that a step at full rate takes away (decay times rate)."""
+    """Decay of biases, norms and head: the fraction of a value that a step at full rate removes (decay times rate)."""
 
 
 @dataclass(frozen=True)
 class OwnOptimizer:
-    """An optimizer of one's own: `NAME(network, **arguments)` of a Python file; the schedule multiplies its rates."""
+    """An optimizer of your own: `NAME(network, **arguments)` in a Python file; the schedule multiplies its rates."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     brings_rates: ClassVar[bool] = True
 
     name: Annotated[OwnName, _OPTIMIZER]
-    """Which optimizer: adam, sgd, muon, or one's own as FILE.py:NAME, whose other keys are its arguments."""
+    """The optimizer: adam, sgd, muon, or your own as FILE.py:NAME, with the table's other keys as its arguments."""
     arguments: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
-    """What NAME is called with by keyword; in a TOML file the table's other keys."""
+    """Keyword arguments of NAME; in a TOML file, the table's other keys."""
     sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
-    """Of the file; filled in when it is read, and the file must have it where it is there already."""
+    """sha256 of the file: filled in when it is read; if it is given, the file must match it."""
 
 
 AnyModel: TypeAlias = Resnet | Speednet | OwnModel
@@ -232,56 +232,56 @@ class Augmentation:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     pad: Annotated[int, Field(ge=0, le=8)] = 4
-    """Pixels added on each side before the crop back to 32x32."""
+    """Pixels of padding on each side before the random crop back to 32x32."""
     pad_mode: Literal["zero", "reflect"] = "zero"
-    """What the padding shows: black, or the mirrored border."""
+    """Pad with zeros (black), or reflect the border."""
     flip: Literal["none", "random", "alternating"] = "random"
-    """Horizontal flip: never, with probability 1/2, or random in the first epoch and then in turn."""
+    """Horizontal flip: never, with probability 1/2, or random in the first epoch and alternating afterwards."""
     brightness: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Largest amount, in standard deviations, by which an image is made brighter or darker; uniform, 0 is none."""
+    """Maximum brightness jitter, in standard deviations; uniform in both directions, 0: none."""
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest share by which its distance from the mean colour is then stretched or shrunk; uniform, 0 is none."""
+    """Maximum contrast jitter, as a fraction of the distance from the mean colour; uniform, 0: none."""
     cutout: Annotated[int, Field(ge=0, le=32)] = 8
-    """Side in pixels of the square set to the mean colour, wholly inside the image; 0 is none."""
+    """Side in pixels of the square set to the mean colour, always entirely inside the image; 0: none."""
     own: Annotated[OwnName | None, optional("FILE.py:NAME")] = None
-    """A transform of one's own that comes after these: FILE.py:NAME, called with a batch and a generator."""
+    """Your own transform, applied after these: FILE.py:NAME, called with a batch and a generator."""
     own_sha256: Annotated[Sha256 | None, tyro.conf.Suppress] = None
-    """Of that file; filled in when it is read, and the file must have it where it is there already."""
+    """sha256 of that file: filled in when it is read; if it is given, the file must match it."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the training images an epoch is of (`fastcifar.training.selection`)."""
+    """Which training images an epoch uses (`fastcifar.training.selection`)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     leave_out: Fraction = 0.0
-    """Share of the images that an epoch leaves out: those whose loss was least when they were last trained on."""
+    """Share of the images that an epoch leaves out: those with the lowest loss when they were last trained on."""
     after_epoch: Annotated[int, Field(ge=1)] = 1
-    """Epochs that come before, of all images."""
+    """Number of initial epochs that use all images."""
     last_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs at the end that are of all images too."""
+    """Number of final epochs that use all images."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     """One cycle of the learning rate: min_lr -> max_lr at the end of peak_epoch -> min_lr, stepped every batch.
 
-    An optimizer that brings rates of its own (muon, one's own) has them multiplied by it.
+    An optimizer with learning rates of its own (muon, and yours) has them multiplied by it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     min_lr: NonNegative = 0.0001
-    """Learning rate of the first step and of the last (LRMIN)."""
+    """Learning rate of the first and the last step (LRMIN)."""
     max_lr: Positive = 0.005
-    """Learning rate at the peak (LRMAX); of an optimizer that brings its rates, the factor there, usually 1."""
+    """Learning rate at the peak (LRMAX); for an optimizer with its own rates, a factor on them, usually 1."""
     peak_epoch: NonNegative = 5.0
-    """Epoch at whose end the peak is reached; moves in proportion where epochs alone is given."""
+    """Epoch at whose end the peak is reached; scales with epochs unless you set it."""
     hold_epochs: NonNegative = 0.0
-    """Epochs that then stay at the peak, before the way down; as many in proportion where epochs alone is given."""
+    """Epochs to stay at the peak before the descent; scales with epochs unless you set it."""
     shape: Literal["linear", "cosine"] = "linear"
-    """The way up and down."""
+    """Shape of the ascent and the descent."""
 
 
 @dataclass(frozen=True)
@@ -291,13 +291,13 @@ class Average:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: Literal["none", "ema", "lookahead"] = "none"
-    """none; an exponential moving average; or one that the network is set back to each time (Lookahead)."""
+    """none; ema: exponential moving average; lookahead: an average to which the network is reset each time."""
     decay: Fraction = 0.95
-    """Share that the average keeps of itself, a step."""
+    """Decay of the average per step."""
     every: Annotated[int, Field(ge=1)] = 5
-    """Steps from one update to the next, which keeps the share decay ** every."""
+    """Steps between updates, each with decay ** every."""
     ramp: NonNegative = 3.0
-    """That share is multiplied by (steps taken / steps in all) ** ramp; 0 is the whole of it from the start."""
+    """Exponent of the warm-up of that decay, (steps taken / total steps) ** ramp; 0: full decay from the start."""
 
 
 @dataclass(frozen=True)
@@ -307,8 +307,9 @@ class Evaluation:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     tta: Literal["none", "flip", "flip+shift", "flip+shift-quarter"] = "none"
-    """Mean answer over the mirrored image too; and over shifted ones (6 views), of all or of the least certain 25 %."""
+    """Test-time augmentation: also average over the mirrored image (flip), and over shifted ones (6 views), for all
+    images or for the least certain quarter."""
     weights: Literal["average", "network"] = "average"
-    """What is tested and kept: the average of the weights where there is one, or the network as it is."""
+    """Which weights are tested and kept: their average if there is one, or the network's own."""
     epochs: Annotated[tuple[Count, ...], Field(max_length=1000), optional()] = ()
-    """After which epochs, counted from 1, and in any case after the last; none: after every one."""
+    """Epochs (counted from 1) after which to test, besides the last one. Empty: after every epoch."""

@@ -236,7 +236,7 @@ def test_the_short_commands(cifar10: object, capsys: pytest.CaptureFixture[str])
     assert main(["recipes"]) == 0
     shown = capsys.readouterr().out
     assert "seed" in shown
-    assert "Measured:" in shown
+    assert "petaFLOPs" in shown
     assert main(["env"]) == 0
     shown = capsys.readouterr().out
     for key in ("gpu", "driver", "torch", "dali", "cpu", "compiler", "data"):
