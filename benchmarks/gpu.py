@@ -139,7 +139,7 @@ def parts(folder: Path, *, toy: bool, peers: Sequence[str], data: Path | None) -
     yardsticks = [] if toy else ["seed", "sprint94"]  # with torch's own graphs, which no CPU has
     ahead = [*(f"{one}:auto" for one in ("seed", *recipes)), *(f"{one}:{YARDSTICK}" for one in yardsticks)]
     return [
-        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 900, headlines.tests),
+        Part("tests", [*python, "benchmarks.gpu_tests", "--json", str(tests)], tests, 1800, headlines.tests),
         Part(
             "compile",
             [*python, "benchmarks.gpu_compile", "--json", str(compiled), *device, *where, *(["--toy"] if toy else [])]

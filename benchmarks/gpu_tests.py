@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run tests/gpu.")
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args()
-    return int(pytest.main([str(TESTS), "-q", "--durations=10", "--timeout=150"], plugins=[Keeper(given.json)]))
+    return int(pytest.main([str(TESTS), "-q", "--durations=10", "--timeout=300"], plugins=[Keeper(given.json)]))
 
 
 if __name__ == "__main__":

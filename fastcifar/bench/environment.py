@@ -85,13 +85,13 @@ def _version(*packages: str) -> str | None:
 
 
 def _nvml(on_gpu: bool) -> dict[str, Any]:
-    """The driver, and, `on_gpu`, the watts the first GPU may draw; None where NVML is not there or does not say."""
+    """The driver, and, `on_gpu`, the watts the present GPU may draw; None where NVML is not there or does not say."""
     found: dict[str, Any] = {"gpu_power_limit_watts": None, "driver": None}
     try:
         pynvml.nvmlInit()
         found["driver"] = pynvml.nvmlSystemGetDriverVersion()
         if on_gpu:
-            gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties().uuid}")
             found["gpu_power_limit_watts"] = pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000
     except pynvml.NVMLError:
         pass  # no driver, or a virtual GPU, which does not tell

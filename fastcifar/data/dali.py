@@ -60,7 +60,7 @@ class DaliLoader:
             num_threads=min(len(os.sched_getaffinity(0)), 8),
             prefetch_queue_depth=max(2, math.ceil(batch_size / SLICE)),  # a batch ahead
             exec_dynamic=True,  # whose outputs stay whole until they are copied
-            device_id=(device.index or 0) if device.type == "cuda" else None,
+            device_id=None if device.type == "cpu" else device.index or torch.cuda.current_device(),
         )
         self._pipeline.build()
         self._under_way: Generator[Batch] | None = None

@@ -125,6 +125,7 @@ class TrainingConsole(_Display, RunObserver):
         if not self._live.is_started:
             self._console.say(_HEADING)
         state = about.trainer.state
+        self._ahead = execution.device == "cuda"
         self._from = state.step  # of the epoch that a resumed run goes on in
         self._begin(sum(self._steps[: state.epoch]) + self._from)
         self._epoch_began = self._began
@@ -135,13 +136,16 @@ class TrainingConsole(_Display, RunObserver):
         self._console.say(line)
 
     def step(self, epoch: int, step: int) -> None:
-        images = (step - self._from) * self._recipe.batch_size_of(epoch - 1)
-        speed = images / max(time.perf_counter() - self._epoch_began, 1e-9)
+        if self._ahead:  # the host only asks for the steps; how fast they are is known after the epoch
+            speed = self._logs[-1].images_per_second if self._logs else None
+        else:
+            images = (step - self._from) * self._recipe.batch_size_of(epoch - 1)
+            speed = images / max(time.perf_counter() - self._epoch_began, 1e-9)
         self._show(
             f"epoch {epoch}/{self._epochs}, step {step}/{self._steps[epoch - 1]}",
             sum(self._steps[: epoch - 1]) + step,
             sum(self._steps),
-            f"{speed:,.0f} images/s, ",
+            f"{speed:,.0f} images/s, " if speed else "",
         )
 
     def epoch(self, log: EpochLog) -> None:

@@ -61,9 +61,9 @@ class TrainingStep:
         else:
             reuse_pages()
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-        self._whole_batch = self._forward
+        self._compiled = None
         if compile != "off":
-            self._whole_batch = compiled(self._forward, mode="default" if compile == "cuda-graph" else compile)
+            self._compiled = compiled(self._forward, mode="default" if compile == "cuda-graph" else compile)
 
     def __call__(self, images: Tensor, labels: Tensor, batch: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Loss (), each image's cross-entropy (B,) float32, its label not smoothed, and how many are answered right (),
@@ -71,12 +71,14 @@ class TrainingStep:
         default B."""
         if self._device.type == "cuda":  # else it only imports torch's compiler, which takes a second
             torch.compiler.cudagraph_mark_step_begin()
-        # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
-        forward = self._whole_batch if len(labels) in self._batch_sizes else self._forward
         side, taps = self.image_size, None
-        if forward is not self._forward and self._device.type == "cuda" and images.shape[-1] != side:
-            taps = taps_of(images.shape[-1], side, self._device)
-        loss, losses, correct = forward(images, labels, side, taps)
+        # The short last batch runs uncompiled: a second compilation would cost more than it ever saves.
+        if self._compiled and len(labels) in self._batch_sizes:
+            if self._device.type == "cuda" and images.shape[-1] != side:
+                taps = taps_of(images.shape[-1], side, self._device)
+            loss, losses, correct = self._compiled(images, labels, side, taps)
+        else:
+            loss, losses, correct = self._forward(images, labels, side)
         batch = batch or len(labels)
         self.scaler.scale(loss if self._ranks.count == 1 else loss * self._ranks.weight(batch)).backward()
         for optimizer in self._optimizers:

@@ -12,6 +12,8 @@ from fastcifar.errors import RunError, memory_problem
 
 Outputs = tuple[Tensor, ...]
 FIRST = 2  # calls that run as they are; what compiles, chooses a kernel or allocates once has done so by then
+# Graphs whose capture failed: torch's allocator keeps a pointer to each, and follows it at the next capture.
+_FAILED: list[torch.cuda.CUDAGraph] = []
 
 
 class CudaGraphs:
@@ -49,6 +51,7 @@ class CudaGraphs:
                     failed = error
                     raise
         except RuntimeError as error:
+            _FAILED.append(graph)
             failed = failed or error  # to end what has failed fails too, and says less
             torch.cuda.set_stream(before)  # which torch before 2.15 then leaves at the capture's
             if memory_problem(failed) is not None:

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -194,9 +194,16 @@ def test_compiled_gives_the_same_losses(small: Dataset, gentle: Recipe, mode: st
     assert compiled == pytest.approx(losses(small, gentle, EAGER), rel=1e-3)
 
 
-@pytest.mark.parametrize(("mode", "loader"), [("default", LOADER), *(("cuda-graph", one) for one in ("fused", LOADER))])
+@pytest.mark.parametrize(
+    ("mode", "loader", "rest"),
+    [
+        ("default", LOADER, "adam"),
+        *(("cuda-graph", one, "adam") for one in ("fused", LOADER)),
+        ("cuda-graph", "fused", "sgd"),
+    ],
+)
 def test_compiled_the_speedruns_network_gives_the_same_losses(
-    small: Dataset, gentle: Recipe, mode: str, loader: LoaderName
+    small: Dataset, gentle: Recipe, mode: str, loader: LoaderName, rest: Literal["adam", "sgd"]
 ) -> None:
     """All that is compiled in another way than it runs: ghost batches, pooling, resizing, NorMuon; and, where the graph
     makes the batches, of images that it chooses."""
@@ -204,7 +211,7 @@ def test_compiled_the_speedruns_network_gives_the_same_losses(
         gentle,
         batch_size=100,  # of 300 images, so that no step is of a short batch, which is not compiled
         model=Speednet(widths=(16, 32, 32), norm_images=25),
-        optimizer=Muon(second_momentum=0.9),
+        optimizer=Muon(second_momentum=0.9, rest=rest),
         image_sizes=(20, 32),
         augmentation=Augmentation(brightness=0.1, contrast=0.1),
         selection=Selection(leave_out=1 / 3, after_epoch=1),
