@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> int:
         print(f"benchmarks: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
         return 1
     except Stopped as stop:
-        goes_on = "; given again, it goes on with the parts that are not done" if arguments[:1] == ["gpu"] else ""
+        goes_on = "; run it again to continue with the parts that are not done" if arguments[:1] == ["gpu"] else ""
         print(f"benchmarks: interrupted{goes_on}", file=sys.stderr)
         return stop.exit_code
 

@@ -266,7 +266,8 @@ def _is_done(part: Part, ended: dict[str, Done]) -> bool:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks gpu", description="All that only a GPU can show; given again, it goes on."
+        prog="python -m benchmarks gpu",
+        description="Test and measure everything that needs a GPU; run it again to continue.",
     )
     parser.add_argument("--dry-run", action="store_true", help="every part at toy size on the CPU")
     parser.add_argument("--allow-dirty", action="store_true", help="with changes that are not committed too")

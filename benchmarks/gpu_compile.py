@@ -15,7 +15,8 @@ from fastcifar.bench.environment import environment
 from fastcifar.data.load import load_dataset
 from fastcifar.execution import Execution, resolve
 from fastcifar.files import write_whole
-from fastcifar.recipe import Recipe, Resnet, merged
+from fastcifar.recipe import Recipe, Resnet
+from fastcifar.recipe.changes import merged
 from fastcifar.recipe.files import load_recipe
 from fastcifar.training.trainer import Trainer
 

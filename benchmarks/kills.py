@@ -251,7 +251,7 @@ def _watched(process: "subprocess.Popen[str]", end: float) -> tuple[list[tuple[f
 
 def kills_suite(arguments: Sequence[str]) -> int:
     """`python -m benchmarks kills`. Returns 0 where all is as it should be, else 1. Raises `InputError`."""
-    parser = _parser("kills", "kill -9 at random instants of a run, which goes on each time")
+    parser = _parser("kills", "kill -9 a run at random instants, and continue it each time")
     parser.add_argument("--kills", type=int, default=50, metavar="N")
     given = parser.parse_args(arguments)
     if given.kills < 1:

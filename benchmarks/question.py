@@ -9,7 +9,8 @@ from optuna.trial import Trial
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastcifar.errors import InputError, complaint
-from fastcifar.recipe import Recipe, merged
+from fastcifar.recipe import Recipe
+from fastcifar.recipe.changes import merged
 from fastcifar.recipe.files import from_folder, load_recipe
 
 

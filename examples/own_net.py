@@ -1,4 +1,4 @@
-"""A network and an optimizer of one's own:
+"""A network and a custom optimizer:
 
 fastcifar train --model examples/own_net.py:Net --model.width 32 --optimizer examples/own_net.py:make --epochs 3
 """

@@ -46,7 +46,7 @@ class Execution:
 def resolve(execution: Execution, *, own: bool = False) -> tuple[Execution, list[str]]:
     """What this machine will run for `execution`, no field `auto`, and the lines that a person should be told.
 
-    `own`: the network or the optimizer is somebody's own, of which nobody knows whether it fits into a CUDA graph.
+    `own`: the network or the optimizer is a custom one, of which nobody knows whether it fits into a CUDA graph.
     Raises `InputError` at a value that is none of a field's, and where a named device or precision is not there.
     """
     import torch

@@ -1,4 +1,4 @@
-"""Networks, optimizers and augmentations of one's own: what they have to be, and how those that a recipe names are
+"""Custom networks, optimizers and augmentations: what they have to be, and how those that a recipe names are
 found, read and kept.
 
 Nothing here is run that a person did not name: a file of their own by a recipe or a flag, or, with `trust_code`, the
@@ -61,7 +61,7 @@ class AugmentationFunction(Protocol):
 
 @dataclass(frozen=True)
 class OwnCode:
-    """What of a person's own a recipe is trained with, and the text of the files by name, and where they are.
+    """The custom code that a recipe is trained with, the text of its files by name, and where they are.
 
     `unknown` says of parts why their source is not all there is to them: such a run can be made, but not kept as a
     record.
@@ -76,7 +76,7 @@ class OwnCode:
 
     @property
     def steps(self) -> bool:
-        """Whether what a training step does is somebody's own: the network, or the optimizer."""
+        """Whether the network or the optimizer is custom, and so what a training step does."""
         return bool(self.model or self.optimizer)
 
     def require_sources(self) -> None:
@@ -86,7 +86,7 @@ class OwnCode:
 
 
 def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[Recipe, OwnCode]:
-    """The code of one's own that `recipe` names, read from its files, and the recipe with their names and sha256 alone.
+    """The custom code that `recipe` names, read from its files, and the recipe with their names and sha256 alone.
 
     `callables` are given in place of what the recipe names: "model", "optimizer", "augmentation". Raises `InputError`,
     one line that names the file, where one is not there, cannot be imported, lacks the name, or has another sha256 than
@@ -126,23 +126,23 @@ def sealed(recipe: Recipe, callables: Mapping[str, Any] | None = None) -> tuple[
 
 
 def beyond_sources(recipe: Recipe, sources: Mapping[str, str]) -> tuple[str, ...]:
-    """Of each part of one's own whose source in `sources`, by file, is not all there is to it, why so."""
+    """For each custom part whose source in `sources`, by file, is not all there is to it: why."""
     parts = [(f"{part} {name}", beyond(name, sources.get(file_of(name)))) for part, name in own_names(recipe).items()]
     return tuple(f"{part}: {said}" for part, said in parts if said)
 
 
 def own_names(recipe: Recipe) -> dict[str, str]:
-    """What a recipe names that is one's own, FILE.py:NAME, by part."""
+    """The custom code that a recipe names, FILE.py:NAME, by part."""
     return {part: named for part in PARTS if (named := _named(recipe, part))}
 
 
 def own_files(recipe: Recipe, parts: Iterable[str] = PARTS) -> dict[str, str | None]:
-    """The files of one's own that a recipe names, with the sha256 it has of each."""
+    """The custom files that a recipe names, with the sha256 it has of each."""
     return {file_of(named): _sha256(recipe, part) for part in parts if (named := _named(recipe, part))}
 
 
 def located(recipe: Recipe, places: Mapping[str, Path]) -> Recipe:
-    """`recipe` with the files of one's own that it names, those of `places`, named by where they are."""
+    """`recipe` with the custom files that it names, those of `places`, named by where they are."""
     for part in PARTS:
         file, _, attribute = (_named(recipe, part) or "").partition(":")
         if place := places.get(file):
@@ -155,7 +155,7 @@ def located(recipe: Recipe, places: Mapping[str, Path]) -> Recipe:
 
 
 def unnamed(recipe: Recipe) -> list[str]:
-    """The parts of one's own that no name in a file finds again, such as a lambda."""
+    """The custom parts that no name in a file finds again, such as a lambda."""
     return [part for part in PARTS if re.match(r"python:|.*<", _named(recipe, part) or "")]
 
 
@@ -164,11 +164,11 @@ def file_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-_importing: list[Path] = []  # files of one's own whose code is being run, to have what it defines
+_importing: list[Path] = []  # custom files whose code is being run, to have what it defines
 
 
 def require_no_import() -> None:
-    """Raises `InputError` where a file of one's own, imported for the network in it, say, trains another as it is."""
+    """Raises `InputError` where a custom file, imported for the network in it, say, trains another as it is."""
     if _importing:
         raise InputError('it trains where it is imported; put that below if __name__ == "__main__":')
 
@@ -203,7 +203,7 @@ def from_source(text: str, file: Path, name: str) -> Any:
 
 
 def said(error: BaseException, file: Path | str | None = None) -> str:
-    """An error of a person's own code as one line, with the last line of `file` that it came through."""
+    """An error of custom code as one line, with the last line of `file` that it came through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
@@ -215,7 +215,7 @@ T = TypeVar("T")
 
 
 def called(what: str, call: Callable[[], T]) -> T:
-    """What `call`, code of a person's own, gives; an error of its own becomes an `InputError` beginning with `what`."""
+    """What `call`, custom code, gives; an error of its own becomes an `InputError` beginning with `what`."""
     try:
         return call()
     except (InputError, RunError):
@@ -233,7 +233,9 @@ def _callable(what: str, value: Any) -> Any:
     if not callable(value):
         raise InputError(f"{what}: a class or a function is needed, not {type(value).__name__}")
     if not isinstance(value, type) and hasattr(value, "state_dict"):
-        raise InputError(f"{what}: what makes a {type(value).__name__} is needed, since each run has one of its own")
+        raise InputError(
+            f"{what}: give a class or function that makes a {type(value).__name__}, not one: each run makes its own"
+        )
     return value
 
 
@@ -247,7 +249,7 @@ def _taken_apart(value: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _named(recipe: Recipe, part: str) -> str | None:
-    """FILE.py:NAME of a part that is one's own."""
+    """FILE.py:NAME of a custom part."""
     if part == "augmentation":
         return recipe.augmentation.own
     table = recipe.model if part == "model" else recipe.optimizer

@@ -1,4 +1,4 @@
-"""The source of code of one's own: its text, its sha256, and whether it is all there is to what was trained with."""
+"""The source of custom code: its text, its sha256, and whether it is all there is to what was trained with."""
 
 import ast
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from fastcifar.errors import InputError
 from fastcifar.files import read_regular
 
-LARGEST = 2**20  # bytes of a file of one's own
+LARGEST = 2**20  # bytes of a custom file
 
 
 def digest(text: str) -> str:
@@ -53,14 +53,14 @@ def source_of(value: Any, part: str) -> tuple[str, str | None, Path | None]:
 def beyond(name: str, text: str | None) -> str | None:
     """Why a source is not all that there is to what `name` is in it; None where it may be."""
     if text is None:
-        return "its source cannot be had; put it into a file"
+        return "its source is not available; put it into a file"
     if "<" in name:
-        return "what it is may be said by what stands around it; give it a name at the top of its file"
+        return "a lambda or nested function may depend on the code around it; define it at the top level of its file"
     tree = _parsed(text)
     if tree is None or not binds(text, name):
-        return "no word of its file gives it that name; do"
+        return "its file does not define that name; define it there"
     if beside := _beside(tree):
-        return f"its file imports {beside}, which is not installed; put that into it"
+        return f"its file imports {beside}, which is not installed; put that code into the file"
     return None
 
 

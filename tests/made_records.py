@@ -104,7 +104,7 @@ OWN = "class Net:  # </pre><script>alert(1)</script>\n\tpass\n"
 
 
 def record_of_own(text: str = OWN, **changes: Any) -> Record:
-    """A record of a network of somebody's own, whose file has this text."""
+    """A record of a custom network, whose file has this text."""
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     recipe = Recipe(
         epochs=2,

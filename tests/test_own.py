@@ -1,4 +1,4 @@
-"""Code of one's own: found, read, kept by its sha256, refused in one line that names the file."""
+"""Custom code: found, read, kept by its sha256, refused in one line that names the file."""
 
 import functools
 import hashlib
@@ -15,7 +15,8 @@ from fastcifar.commands import main
 from fastcifar.data.dataset import Dataset
 from fastcifar.errors import InputError
 from fastcifar.own import OwnCode, called, from_source, own_files, sealed, unnamed
-from fastcifar.recipe import Augmentation, OwnModel, OwnOptimizer, Recipe, merged
+from fastcifar.recipe import Augmentation, OwnModel, OwnOptimizer, Recipe
+from fastcifar.recipe.changes import merged
 from fastcifar.source import beyond
 
 NET = """
@@ -130,7 +131,7 @@ def test_what_has_no_name_is_said(small: Dataset) -> None:
         Recipe(), {"optimizer": lambda network: None, "augmentation": lambda images, generator: images}
     )
     assert unnamed(recipe) == ["optimizer", "augmentation"]
-    with pytest.raises(InputError, match=r"^optimizer .*<lambda>: what it is may be said by"):
+    with pytest.raises(InputError, match=r"^optimizer .*<lambda>: a lambda or nested function"):
         own.require_sources()
 
 
@@ -152,8 +153,11 @@ def test_what_imports_a_file_beside_it_makes_no_record(tmp_path: Path, monkeypat
     for text, said in (
         (f"from .beside import x\n{NET}", "its file imports from its own package"),
         (f"def f():\n    import nowhere\n{NET}", "its file imports nowhere"),
-        (f"globals()['Net'] = type('Net', (), {{}})\n{NET.replace('class Net', 'class Other')}", "no word of its file"),
-        ("a b", "no word of its file"),
+        (
+            f"globals()['Net'] = type('Net', (), {{}})\n{NET.replace('class Net', 'class Other')}",
+            "its file does not define that name",
+        ),
+        ("a b", "its file does not define that name"),
     ):
         assert said in str(beyond("net.py:Net", text))
 
@@ -184,7 +188,11 @@ def test_the_file_of_a_recipe_with_a_sha256_has_it(file: Path) -> None:
         ("Nett", NET, "net.py: there is no Nett in it (perhaps you meant Net)"),
         ("Net.Innner", NET, "net.py: there is no Net.Innner in it (perhaps you meant Inner)"),
         ("number", NET, "net.py: number: a class or a function is needed, not int"),
-        ("Net", "import torch\nNet = torch.nn.Linear(3, 3)", "net.py: Net: what makes a Linear is needed"),
+        (
+            "Net",
+            "import torch\nNet = torch.nn.Linear(3, 3)",
+            "net.py: Net: give a class or function that makes a Linear",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, name: str, text: str | None, complaint: str) -> None:
@@ -246,13 +254,13 @@ def test_a_callable_without_source_trains_but_makes_no_record() -> None:
     exec("def make(network): return None", space)
     recipe, own = sealed(Recipe(), {"optimizer": space["make"]})
     assert recipe.optimizer.sha256 is None
-    assert own.unknown == (f"optimizer {recipe.optimizer.name}: its source cannot be had; put it into a file",)
-    with pytest.raises(InputError, match="its source cannot be had; put it into a file; so there is no record"):
+    assert own.unknown == (f"optimizer {recipe.optimizer.name}: its source is not available; put it into a file",)
+    with pytest.raises(InputError, match="its source is not available; put it into a file; so there is no record"):
         own.require_sources()
 
 
 def test_a_network_is_no_factory() -> None:
-    with pytest.raises(InputError, match="model: what makes a Mine is needed, since each run has one of its own"):
+    with pytest.raises(InputError, match="model: give a class or function that makes a Mine, not one"):
         sealed(Recipe(), {"model": Mine(10)})
 
 

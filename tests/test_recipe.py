@@ -21,9 +21,9 @@ from fastcifar.recipe import (
     Schedule,
     Sgd,
     Speednet,
-    merged,
     validated,
 )
+from fastcifar.recipe.changes import merged
 from fastcifar.recipe.documented import documented, markdown
 from fastcifar.recipe.files import find_recipe, header, load_recipe, shipped_recipes, to_toml
 from fastcifar.records.leaderboard import read_entry
@@ -206,6 +206,24 @@ def test_other_epochs_move_the_peak_in_proportion() -> None:
         schedule = merged(held, {"epochs": epochs}).schedule
         assert schedule.hold_epochs == pytest.approx(18.9 * epochs / 24)
     assert merged(held, {"epochs": 48, "schedule": {"hold_epochs": 2}}).schedule.peak_epoch == pytest.approx(10.2)
+
+
+def test_other_epochs_scale_what_is_counted_in_them() -> None:
+    recipe = load_recipe("sprint94")
+    short = recipe.with_epochs(5)
+    assert short.image_sizes == (20, 20, 24, 28, 32)
+    assert (short.schedule.hold_epochs, short.evaluation.epochs) == (pytest.approx(5 / 3), (3, 4, 5))
+    assert (short.selection.after_epoch, short.selection.last_epochs) == (1, 1)
+    twice = recipe.with_epochs(30)
+    assert [twice.image_size_of(epoch) for epoch in range(30)] == [
+        recipe.image_size_of(epoch // 2) for epoch in range(30)
+    ]
+    assert (twice.selection.after_epoch, twice.selection.last_epochs) == (6, 2)
+    for epochs in range(1, 40):  # the last are of the images that the test is of
+        assert recipe.with_epochs(epochs).image_size_of(epochs - 1) == 32
+    assert load_recipe("laptop").with_epochs(100_000).image_size_of(33_333) == 28
+    given = merged(recipe, {"epochs": 5, "image_sizes": [24, 32], "selection": {"after_epoch": 2}})
+    assert given == replace(short, image_sizes=(24, 32), selection=replace(short.selection, after_epoch=2))
 
 
 def test_other_rates() -> None:

@@ -107,7 +107,7 @@ def profile_training(
     """Train three epochs of `recipe`: one to warm up, one for the time of a step, and one in part under the profiler.
 
     Where sizes of batches and images change, all three have those of the third. `execution` is resolved, and `own` the
-    code of one's own that the recipe names. `trace` gets the profiler's trace for a viewer such as Perfetto, gzipped.
+    custom code that the recipe names. `trace` gets the profiler's trace for a viewer such as Perfetto, gzipped.
     Raises `InputError` where an epoch is less than two batches.
     """
     progress("setting up")

@@ -62,11 +62,11 @@ class Accuracy(Trains):
         seconds = _seconds(self.minutes)
         require_place(self.json)
         if self.resume and self.json is None:
-            raise InputError("--resume: name the record to go on with by --json FILE")
+            raise InputError("--resume: name the record to continue with --json FILE")
         begun = self.json and (self.json.exists() or checkpoints_of(self.json).exists())
         if self.json and begun and not self.resume:
             there = self.json if self.json.exists() else checkpoints_of(self.json)
-            raise InputError(f"--json {self.json}: {there} exists; --resume goes on with it, or name another")
+            raise InputError(f"--json {self.json}: {there} exists; continue it with --resume, or name another")
         earlier = read_record(self.json) if self.resume and self.json and (self.json.exists() or not begun) else None
         about = self.prepared(console)
         file = self.json
@@ -115,12 +115,12 @@ class Accuracy(Trains):
         except BaseException as error:  # a person, a run that diverges, a full disk, too little memory
             if not isinstance(error, InputError) and (kept or checkpoints_of(file).exists()):
                 runs = f"{len(kept.runs)} finished runs are kept in {file}; " if kept else ""
-                error.add_note(f"{runs}--resume --json {file} goes on")
+                error.add_note(f"{runs}--resume --json {file} continues it")
             raise
         print_accuracy(console, record)
         if len(record.runs) < self.runs:
             passed = f"{self.minutes:g} minutes had passed"
-            console.say(f"{len(record.runs)} of {self.runs} runs: {passed}; --resume goes on")
+            console.say(f"{len(record.runs)} of {self.runs} runs: {passed}; --resume continues")
         console.say(f"kept in {file}")
 
 

@@ -137,8 +137,8 @@ class OfRecipe(Command):
                 raise InputError(
                     "--recipe auto: there is a GPU, but torch finds no CUDA device; name one (laptop, say)"
                 )
-        why = "there is a CUDA device" if name == "seed" else "no CUDA device, and seed takes hours on a CPU"
-        console.say(f"recipe {name}, since {why}; --recipe names another")
+        why = "found a GPU" if name == "seed" else "found no GPU, on which seed would take hours"
+        console.say(f"recipe {name} ({why}); --recipe selects another")
         return name
 
 
@@ -163,7 +163,7 @@ class Trains(OfRecipe):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run is called, its recipe, the code of one's own in it, how this machine executes it, and its images."""
+    """What a run is called, its recipe, the custom code in it, how this machine executes it, and its images."""
 
     name: str
     recipe: Recipe

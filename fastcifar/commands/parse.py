@@ -13,7 +13,8 @@ import tyro
 import fastcifar
 from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfModel, OfRecipe
 from fastcifar.errors import InputError
-from fastcifar.recipe import KINDS, MOVING, Recipe, kind_of, merged, moved
+from fastcifar.recipe import KINDS, Recipe, kind_of
+from fastcifar.recipe.changes import MOVING, merged, moved
 from fastcifar.report.console import Console
 
 HELP = ("-h", "--help")
@@ -95,14 +96,13 @@ def _with_flags(name: str, arguments: Sequence[str]) -> Command:
     command = _read(kind, arguments, about | {"default": kind(**defaults | {"recipe": start})})
     recipe = command.recipe
     if recipe.epochs != base.epochs:
-        kept = [name for name in MOVING if getattr(given, name)]
-        own["schedule"] = moved(base, recipe.epochs, but=kept)
+        own |= moved(base, recipe.epochs, but=[name for name in MOVING if getattr(given, name)])
     return replace(command, recipe=merged(recipe, own, prefix="--"))
 
 
 def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
     """`recipe`, `model` and `optimizer`: they decide what the other flags are, and their defaults; `device`; and
-    whether what moves with the epochs is given."""
+    whether what scales with the epochs is given."""
     parser = early()
     # A missing value is left to tyro's complaint.
     parser.add_argument("--recipe", nargs="?", default=AUTO, const=AUTO)
@@ -111,15 +111,14 @@ def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", nargs="?", default=AUTO, const=AUTO)
     parser.add_argument("--resume", nargs="?")
     for name in MOVING:
-        flags = (f"--schedule.{name.replace('_', '-')}", f"--schedule.{name}")
-        parser.add_argument(*flags, nargs="?", const=True, dest=name)
+        parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", nargs="?", const=True, dest=name)
     found, rest = parser.parse_known_args(arguments)
     found.rest = rest
     return found
 
 
 def _own_arguments(arguments: Sequence[str], recipe: Recipe) -> tuple[list[str], dict[str, Any]]:
-    """The arguments without those of code of one's own, `--model.KEY VALUE`, and these as changes to a recipe.
+    """The arguments without those of custom code, `--model.KEY VALUE`, and these as changes to a recipe.
 
     A value is what it is in TOML, else a string; a key without one is true.
     """
@@ -168,7 +167,8 @@ def _complaint(event: Any, kind: type[Command], chosen: Collection[type]) -> str
     match type(event).__name__:
         case "UnrecognizedArgs":
             unknown = next((token.partition("=")[0] for token in event.tokens if token.startswith("--")), "")
-            hint = _similar(unknown, [flag for flag, _ in flags_of(kind, chosen=chosen)])
+            flags = [flag for flag, _ in flags_of(kind, chosen=chosen)]
+            hint = _similar(unknown, flags, cutoff=0.8) or _of_another_kind(unknown) or _similar(unknown, flags)
             return f"Unrecognized options: {', '.join(event.tokens)}{hint}"
         case "MissingArgs":
             return f"Missing: {', '.join(_shown(one.arg) for one in event.missing_arguments)}"
@@ -209,8 +209,18 @@ def flags_of(kind: type, prefix: str = "--", chosen: Collection[type] = ()) -> I
             yield flag, of
 
 
-def _similar(word: str, names: Sequence[str]) -> str:
-    """The name most like `word`, by their last parts: --schedule.max-lr for --maxlr."""
+def _of_another_kind(flag: str) -> str:
+    """Which network or optimizer has this flag, where another one is chosen: --model.depth is of --model speednet."""
+    table, _, name = flag.removeprefix("--").partition(".")
+    kinds = [
+        kind for kind, of in KINDS.get(table, {}).items() if name.replace("-", "_") in {one.name for one in fields(of)}
+    ]
+    return f" (a flag of --{table} {' or '.join(kinds)})" if kinds else ""
+
+
+def _similar(word: str, names: Sequence[str], cutoff: float = 0.6) -> str:
+    """The names most like `word`, by their last parts: --schedule.max-lr for --maxlr, all that end in -lr for --lr."""
     last = {name.rpartition(".")[2].removeprefix("--"): name for name in reversed(names) if name != word}
-    found = difflib.get_close_matches(word.rpartition(".")[2].removeprefix("--"), last, n=1)
-    return f" (perhaps you meant {last[found[0]]})" if found else ""
+    wanted = word.rpartition(".")[2].removeprefix("--")
+    found = difflib.get_close_matches(wanted, last, 1, cutoff) or [one for one in last if one.endswith(f"-{wanted}")]
+    return f" (perhaps you meant {' or '.join(last[one] for one in found[:3])})" if found and wanted else ""

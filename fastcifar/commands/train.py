@@ -10,7 +10,7 @@ from fastcifar.commands.command import AUTO, Trains, TrustCode, command
 from fastcifar.errors import InputError
 from fastcifar.execution import launch, processes
 from fastcifar.files import require_folder_of, require_no_link
-from fastcifar.recipe import differences
+from fastcifar.recipe.changes import differences
 from fastcifar.recipe.files import load_recipe
 from fastcifar.recipe.tables import optional
 from fastcifar.report.console import Console
@@ -83,7 +83,7 @@ class Train(Trains):
         if self.resume:
             for flag, value in (("--out", self.out), ("--find-lr", self.find_lr)):
                 if value:
-                    raise InputError(f"{flag}: not with --resume, which goes on with what was begun in {self.resume}")
+                    raise InputError(f"{flag}: not with --resume, which continues the run in {self.resume}")
         if run and read_paused(run, trust_code=self.trust_code) is None:
             finished = read_run(run)  # which removes what a process that was killed at its very end left
             if self.resume and (other := differences(self.recipe, finished.recipe)):

@@ -15,7 +15,7 @@ from fastcifar.recipe import DATASETS, Recipe
 
 def load_dataset(recipe: Recipe, folder: Path | None = None) -> Dataset:
     """The images of `recipe`, as many as it asks for: CIFAR-10 or CIFAR-100 from `folder` (see `load_cifar10`); those
-    of a folder of one's own from `folder`, or from where the recipe says it is.
+    of a custom folder from `folder`, or from where the recipe says it is.
 
     Raises `InputError` where they are not to be had, or are not those whose sha256 the recipe has.
     """

@@ -26,7 +26,7 @@ def build(config: AnyModel, classes: int, own: NetworkFactory | None = None) -> 
     if not isinstance(config, OwnModel):
         return _SHIPPED[type(config)](config, classes)
     if own is None:
-        raise InputError(f"{config.name}: a network of somebody's own, whose code is needed")
+        raise InputError(f"{config.name}: a custom network, whose code is needed")
     network = called(config.name, lambda: own(classes))
     if not isinstance(network, nn.Module):
         raise InputError(f"{config.name}: gives a {type(network).__name__}, not a torch.nn.Module")
@@ -51,7 +51,7 @@ def prepares(network: nn.Module) -> bool:
 
 
 def require_logits(network: nn.Module, name: str, classes: int, sides: Iterable[int], device: torch.device) -> None:
-    """Try a network of somebody's own on images of these sides. Raises `InputError` where it gives no logits."""
+    """Try a custom network on images of these sides. Raises `InputError` where it gives no logits."""
     was_training = network.training
     network.eval()
     for side in sides:

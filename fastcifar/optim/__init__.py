@@ -34,7 +34,7 @@ def make(
             optimizers = muon(network, config, compile=compile != "off")
         case OwnOptimizer(name=name):
             if own is None:
-                raise InputError(f"{name}: an optimizer of somebody's own, whose code is needed")
+                raise InputError(f"{name}: a custom optimizer, whose code is needed")
             optimizers = _checked(called(name, lambda: own(network)), network, name)
     for group in groups(optimizers):
         group["initial_lr"] = group["lr"]
@@ -116,7 +116,7 @@ def capturable(optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
 
 
 def _checked(made: Any, network: nn.Module, name: str) -> list[torch.optim.Optimizer]:
-    """What a person's own code made, as a list of optimizers that hold each trained parameter once."""
+    """What custom code made, as a list of optimizers that hold each trained parameter once."""
     optimizers = [made] if isinstance(made, torch.optim.Optimizer) else made
     try:
         optimizers = list(optimizers)

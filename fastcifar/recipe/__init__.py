@@ -5,8 +5,7 @@ loader, precision, ...) is `fastcifar.execution`.
 """
 
 import json
-from collections.abc import Container
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Self
 
 import tyro
@@ -42,7 +41,6 @@ from fastcifar.recipe.tables import (
 __all__ = [
     "DATASETS",
     "KINDS",
-    "MOVING",
     "Adam",
     "Augmentation",
     "Average",
@@ -58,11 +56,8 @@ __all__ = [
     "Selection",
     "Sgd",
     "Speednet",
-    "differences",
+    "gathered",
     "kind_of",
-    "merged",
-    "moved",
-    "passed_over",
     "validated",
 ]
 
@@ -82,10 +77,12 @@ class Recipe:
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Images per step."""
-    batch_sizes: Annotated[tuple[Count, ...], Field(max_length=1000), optional()] = ()
-    """Images per step, by epoch; the last value holds for all later epochs. Empty: batch_size throughout."""
-    image_sizes: Annotated[tuple[Annotated[int, Field(ge=8, le=32)], ...], Field(max_length=1000), optional()] = ()
-    """Side of the training images in pixels, by epoch; the last value holds for all later epochs. Empty: 32."""
+    batch_sizes: Annotated[tuple[Count, ...], Field(max_length=100_000), optional()] = ()
+    """Images per step, by epoch; the last value holds for all later epochs. Empty: batch_size throughout. Scales with
+    epochs unless you set it."""
+    image_sizes: Annotated[tuple[Annotated[int, Field(ge=8, le=32)], ...], Field(max_length=100_000), optional()] = ()
+    """Side of the training images in pixels, by epoch (progressive resizing); the last value holds for all later
+    epochs. Empty: 32. Scales with epochs unless you set it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights and of every epoch's plan."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9
@@ -145,11 +142,29 @@ class Recipe:
         return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))
 
     def with_epochs(self, epochs: int) -> Self:
-        """This recipe over another number of epochs, its peak and what stays there moved in proportion."""
+        """This recipe over another number of epochs, with all that is counted in epochs scaled in proportion."""
         if epochs == self.epochs:
             return self  # to the bit: x * n / n is not always x
-        moved = {name: getattr(self.schedule, name) * epochs / self.epochs for name in MOVING}
-        return replace(self, epochs=epochs, schedule=replace(self.schedule, **moved))
+        share, schedule, selection = epochs / self.epochs, self.schedule, self.selection
+
+        def scaled(number: int) -> int:
+            return max(1, round(number * share)) if number else 0
+
+        return replace(
+            self,
+            epochs=epochs,
+            batch_sizes=_resampled(self.batch_sizes, self.epochs, epochs),
+            image_sizes=_resampled(self.image_sizes, self.epochs, epochs),
+            schedule=replace(
+                schedule, peak_epoch=schedule.peak_epoch * share, hold_epochs=schedule.hold_epochs * share
+            ),
+            selection=replace(
+                selection, after_epoch=scaled(selection.after_epoch), last_epochs=scaled(selection.last_epochs)
+            )
+            if selection.leave_out
+            else selection,
+            evaluation=replace(self.evaluation, epochs=tuple(sorted(set(map(scaled, self.evaluation.epochs))))),
+        )
 
     def with_optimizer(self, optimizer: AnyOptimizer) -> Self:
         """This recipe with another optimizer, the schedule's rates in proportion: the peak of one that brings its rates
@@ -174,7 +189,7 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         except InputError as error:
             field, colon, said = str(error).partition(":")
             raise InputError(f"--{field.replace('_', '-')}{colon}{said}") from error
-    values = {key: _gathered(key, value) if key in KINDS else value for key, value in values.items()}
+    values = {key: gathered(key, value) if key in KINDS else value for key, value in values.items()}
     try:
         # By way of JSON because pydantic's strict mode takes no dict for a dataclass in Python mode.
         recipe = _ADAPTER.validate_json(json.dumps(values, default=str))
@@ -185,7 +200,7 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         if (first := error.errors()[0])["type"] == "no_such_kind":
             said = _no_such_kind(str(first["loc"][0]), first["input"])
         raise InputError(f"{prefix}{said}") from error
-    except RecursionError as error:  # of the dumping: arguments of one's own may be lists in lists
+    except RecursionError as error:  # of the dumping: arguments of custom code may be lists in lists
         raise InputError(f"{prefix}nested too deeply") from error
     schedule = recipe.schedule
     for wrong, said in (
@@ -219,8 +234,8 @@ def _no_such_kind(table: str, value: Any) -> str:
     return f"{table}: no such {table}; there are {', '.join(KINDS[table])} and FILE.py:NAME, got {short(given)}{hint}"
 
 
-def _gathered(table: str, values: Any) -> Any:
-    """Of one's own, the keys that are none of ours, which are its arguments, below `arguments`."""
+def gathered(table: str, values: Any) -> Any:
+    """Of a custom network or optimizer, the keys that are its arguments moved below `arguments`."""
     if not isinstance(values, dict) or kind_of(table, values) != "own":
         return values
     ours = {one.name for one in fields(OwnModel)}
@@ -233,64 +248,18 @@ def _gathered(table: str, values: Any) -> Any:
     return {key: value for key, value in values.items() if key in ours} | {"arguments": {**arguments, **extra}}
 
 
-def differences(recipe: Recipe, other: Recipe) -> list[str]:
-    """The fields that are not equal, by their dotted names, with both values."""
-
-    def leaves(value: Any, name: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {name: value}
-        below = [leaves(one, f"{name}.{key}".lstrip(".")) for key, one in value.items()]
-        return {key: one for part in below for key, one in part.items()}
-
-    one, two = leaves(asdict(recipe), ""), leaves(asdict(other), "")
-    return [f"{key} is {one.get(key)}, not {two.get(key)}" for key in one | two if one.get(key) != two.get(key)]
-
-
-def moved(recipe: Recipe, epochs: int, but: Container[str] = ()) -> dict[str, float]:
-    """The fields of `recipe`'s schedule that other `epochs` move, and where to, without those in `but`."""
-    schedule = recipe.with_epochs(epochs).schedule
-    return {name: getattr(schedule, name) for name in MOVING if name not in but}
+def _resampled(values: tuple[int, ...], before: int, after: int) -> tuple[int, ...]:
+    """Values by epoch for `after` epochs instead of `before`: those at the middle of each epoch, and the last at the
+    end, which is not repeated."""
+    if not values:
+        return values
+    every = [values[min(epoch, len(values) - 1)] for epoch in range(before)]
+    found = [*(every[(2 * epoch + 1) * before // (2 * after)] for epoch in range(after - 1)), every[-1]]
+    while len(found) > 1 and found[-2] == found[-1]:
+        found.pop()
+    return tuple(found)
 
 
-def passed_over(recipe: Recipe) -> list[str]:
-    """What a recipe says of epochs that it has not, a line a field."""
-    found = [(name, getattr(recipe, name)) for name in ("image_sizes", "batch_sizes")]
-    return [
-        f"{name}: {len(values)} values, of which the last {left} never come: epochs is {recipe.epochs}"
-        for name, values in found
-        if (left := len(values) - recipe.epochs) > 0 and set(values[recipe.epochs :]) != {values[recipe.epochs - 1]}
-    ]
-
-
-MOVING = ("peak_epoch", "hold_epochs")
-"""The fields of a schedule that are numbers of epochs."""
 DATASETS = {"cifar10": 10, "cifar100": 100, "synthetic": 10}
 """The data sets that have names, and how many classes each; any other is a folder."""
 _ADAPTER = TypeAdapter(Recipe)
-
-
-def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
-    """`base` with nested `changes`, checked: what a TOML file, or a command line, says of a recipe.
-
-    A table of another kind than the base's begins with the defaults of its kind. The cycle moves with `epochs`, and the
-    rates with the optimizer (`Recipe.with_optimizer`), unless they are among the changes. Raises `InputError`.
-    """
-    values = asdict(base)
-    for key, change in changes.items():
-        table = values.get(key)
-        if isinstance(change, dict) and isinstance(table, dict):
-            name = change.get("name", table.get("name"))
-            changed = _gathered(key, {**change, "name": name}) if key in KINDS else change
-            values[key] = {**table, **changed} if name == table.get("name") else changed
-        else:
-            values[key] = change
-    schedule = changes.get("schedule", {})
-    if not isinstance(schedule, dict):
-        return validated(values, prefix)  # which says what it is
-    if "optimizer" in changes and "max_lr" not in schedule:
-        optimizer = validated({"optimizer": values["optimizer"]}, prefix).optimizer
-        values["schedule"] = asdict(base.with_optimizer(optimizer).schedule) | schedule
-    if "epochs" in changes:
-        epochs = validated({"epochs": values["epochs"], "schedule": {"peak_epoch": 0}}, prefix).epochs
-        values["schedule"] = values["schedule"] | moved(base, epochs, but=schedule)
-    return validated(values, prefix)

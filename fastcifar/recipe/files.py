@@ -13,7 +13,8 @@ import tomli_w
 
 from fastcifar.errors import InputError, perhaps, short
 from fastcifar.files import read_regular
-from fastcifar.recipe import DATASETS, KINDS, Recipe, merged
+from fastcifar.recipe import DATASETS, KINDS, Recipe
+from fastcifar.recipe.changes import merged
 
 LARGEST = 2**18  # bytes of a recipe file, which has a few thousand
 _BASES = 16  # a recipe may be based on one that is based on one
@@ -45,7 +46,7 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
     0.9
 
     A field left out has the value it has in the file's `base`, another recipe, by default `seed`. Files that the recipe
-    names (code of one's own, images, a base) lie relative to its own. Raises `InputError`.
+    names (custom code, images, a base) lie relative to its own. Raises `InputError`.
     """
     return _load(find_recipe(str(name_or_file)), ())
 

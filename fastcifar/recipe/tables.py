@@ -35,8 +35,8 @@ def optional(metavar: str | None = None, **about: Any) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=default, **about)
 
 
-_MODEL = tyro.conf.arg(aliases=["--model"])
-_OPTIMIZER = tyro.conf.arg(aliases=["--optimizer"])
+_MODEL = tyro.conf.arg(aliases=["--model"], metavar="resnet|speednet|FILE.py:NAME")
+_OPTIMIZER = tyro.conf.arg(aliases=["--optimizer"], metavar="adam|sgd|muon|FILE.py:NAME")
 
 
 @dataclass(frozen=True)
@@ -258,9 +258,9 @@ class Selection:
     leave_out: Fraction = 0.0
     """Share of the images that an epoch leaves out: those with the lowest loss when they were last trained on."""
     after_epoch: Annotated[int, Field(ge=1)] = 1
-    """Number of initial epochs that use all images."""
+    """Number of initial epochs that use all images; scales with epochs unless you set it."""
     last_epochs: Annotated[int, Field(ge=0)] = 0
-    """Number of final epochs that use all images."""
+    """Number of final epochs that use all images; scales with epochs unless you set it."""
 
 
 @dataclass(frozen=True)
@@ -312,4 +312,5 @@ class Evaluation:
     weights: Literal["average", "network"] = "average"
     """Which weights are tested and kept: their average if there is one, or the network's own."""
     epochs: Annotated[tuple[Count, ...], Field(max_length=1000), optional()] = ()
-    """Epochs (counted from 1) after which to test, besides the last one. Empty: after every epoch."""
+    """Epochs (counted from 1) after which to test, besides the last one. Empty: after every epoch. Scales with epochs
+    unless you set it."""

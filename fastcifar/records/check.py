@@ -88,7 +88,7 @@ def require_work(record: Record, path: Path) -> None:
     """Raises `InputError` if the operations in the record are not those that its recipe's network takes.
 
     They are counted again, which imports torch and runs no code but that of networks that ship: those of others stand
-    as they are, as do those on images of somebody's own, whose number of classes is not in the record.
+    as they are, as do those on custom images, whose number of classes is not in the record.
     """
     recipe, work = record.recipe, record.work
     if recipe is None or work is None or recipe.dataset not in DATASETS:
@@ -153,12 +153,15 @@ def _check_recipe(record: Record, recipe: Recipe, refuse: forged.Refuse) -> None
     for number, run in enumerate(record.runs):
         seed = recipe.seed + number  # in sequence, so that no run can be left out
         if run.seed != seed:
-            refuse(f"runs.{number}.seed", f"{run.seed}; the recipe's seeds go on from {recipe.seed}: {seed}")
+            refuse(
+                f"runs.{number}.seed",
+                f"{run.seed}; the seeds count up from the recipe's {recipe.seed}, so it should be {seed}",
+            )
     forged.check_end(record, recipe, refuse)
 
 
 def _check_sources(record: Record, refuse: forged.Refuse) -> None:
-    """The record has the code of somebody's own that its recipe names, byte by byte, and no other."""
+    """The record has the custom code that its recipe names, byte by byte, and no other."""
     recipe = record.recipe
     named = own_files(recipe) if recipe else {}
     for number, source in enumerate(record.sources):

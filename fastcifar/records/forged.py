@@ -68,7 +68,7 @@ def check_images(record: Record, recipe: Recipe, refuse: Refuse) -> None:
         if limit and total and limit > total:
             refuse(f"recipe.limit_{part}", f"{limit:,} images, of which there are {total:,}")
         if (total := limit or total) is None:
-            continue  # of somebody's own
+            continue  # of custom images
         if part == "train":
             if (size := max(recipe.batch_size_of(epoch) for epoch in range(recipe.epochs))) > total:
                 refuse("recipe.batch_size", f"{size:,} is more than the {total:,} training images")

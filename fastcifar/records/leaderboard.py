@@ -222,7 +222,7 @@ def _data(record: Record) -> str:
 
 
 def _recipe_name(record: Record) -> str:
-    """The recipe's name; what of it is somebody's own is said, and of one that shares a shipped recipe's name and not
+    """The recipe's name; what of it is custom is said, and of one that shares a shipped recipe's name and not
     its fields that it is changed. A rival's program is named before it."""
     name, recipe = record.name, record.recipe
     if recipe and (own := list(own_names(recipe))):

@@ -19,7 +19,8 @@ from fastcifar.errors import InputError, complaint
 from fastcifar.execution import Execution
 from fastcifar.files import Claim, read_regular, write_whole
 from fastcifar.own import OwnCode
-from fastcifar.recipe import Recipe, differences, validated
+from fastcifar.recipe import Recipe, validated
+from fastcifar.recipe.changes import differences
 from fastcifar.records.measured import Ahead, Measured, differing
 from fastcifar.records.parallel import RayWorkers
 from fastcifar.records.protocol import ProtocolName
@@ -99,7 +100,7 @@ def bench_accuracy(
 ) -> Record:
     """Train `recipe` `runs` times, with the seeds recipe.seed, recipe.seed + 1 and so on.
 
-    `execution` is resolved; `own` is the code of one's own that `recipe` names, both as `fastcifar.own.sealed` gives
+    `execution` is resolved; `own` is the custom code that `recipe` names, both as `fastcifar.own.sealed` gives
     them, and the record has its text. `earlier` runs of the same recipe on the same machine count, and `keep` gets the
     record after every run. The state of the run under way is kept in the folder `checkpoints`, from which a run that
     was interrupted goes on; it is gone in the end. Once `seconds` have passed, no further run begins. What is compiled
@@ -207,7 +208,7 @@ def _require_planned(file: Path, runs: int, looked_at: int | None) -> None:
 
 
 def sources_of(own: OwnCode) -> list[Source]:
-    """The files of a person's own. Raises `InputError` where a record would lack one, or cannot hold it."""
+    """The custom files. Raises `InputError` where a record would lack one, or cannot hold it."""
     own.require_sources()
     sources = []
     for file, text in own.sources.items():

@@ -28,7 +28,7 @@ def _gpus_used(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named_parts(values: dict[str, Any]) -> dict[str, Any]:
-    """2 -> 3: the recipe names its network and optimizer; there was no code of one's own, and no work was counted."""
+    """2 -> 3: the recipe names its network and optimizer; there was no custom code, and no work was counted."""
     summary = values.get("summary")
     if isinstance(summary, dict):
         values = {**values, "summary": {"petaflops": None, **summary}}

@@ -11,7 +11,7 @@ from fastcifar.bench.flops import recounted
 from fastcifar.errors import InputError, complaint
 from fastcifar.execution import Execution
 from fastcifar.own import OwnCode, beyond_sources
-from fastcifar.recipe import differences
+from fastcifar.recipe.changes import differences
 from fastcifar.records.measure import sources_of
 from fastcifar.records.protocol import ProtocolName
 from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Work

@@ -93,7 +93,7 @@ def places(nodes: Sequence[dict[str, Any]], device: str, workers: int | None, *,
 class RayWorkers:
     """The workers of a recipe, for `bench_accuracy` and searches. As a context manager it starts and ends them.
 
-    `recipe` and `own` are as `fastcifar.own.sealed` gives them; the data set and a person's own files have to lie at
+    `recipe` and `own` are as `fastcifar.own.sealed` gives them; the data set and custom files have to lie at
     the same places on all machines. `tell` is told in lines what happens, `progress` how many runs of how many are
     done, and how many are being made. Raises `InputError` where Ray is not installed or `places` refuses.
     """

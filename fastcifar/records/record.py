@@ -105,7 +105,7 @@ class Summary(_Strict):
 
 
 class Source(_Strict):
-    """A file of a person's own that the recipe names. It is there to be read: nothing in a record is ever executed."""
+    """A custom file that the recipe names. It is there to be read: nothing in a record is ever executed."""
 
     file: Line
     sha256: Sha256
@@ -175,7 +175,7 @@ class Record(_Strict):
     """A result: n runs of one recipe on one machine.
 
     `recipe`, `execution` and `work` are None for a rival's program, and `evaluation` says what of it was tested, as
-    the recipe does elsewhere. `sources` are the files of a person's own that the recipe names.
+    the recipe does elsewhere. `sources` are the custom files that the recipe names.
     """
 
     schema_version: Literal[9]

@@ -24,7 +24,8 @@ from fastcifar.own import (
     sealed,
     unnamed,
 )
-from fastcifar.recipe import Recipe, differences, merged, passed_over
+from fastcifar.recipe import Recipe
+from fastcifar.recipe.changes import differences, merged, passed_over
 from fastcifar.recipe.files import load_recipe
 from fastcifar.runs.directory import RunDirectory
 from fastcifar.runs.observer import Start, Trained
@@ -128,7 +129,7 @@ def resume(
 
     On the CPU it ends as if it had never been interrupted, bit for bit, times aside. `execution` is by default the
     run's where this machine has it; another is said in a note. `data` or `dataset` is where the images are now, by
-    default where they were. Code of one's own is the file it was, if it has not changed; else what `model`, `optimizer`
+    default where they were. Custom code is the file it was, if it has not changed; else what `model`, `optimizer`
     and `augmentation` give, or with `trust_code` the copy in the run. `recipe` is only compared. The rest is as in
     `train`.
 
@@ -226,7 +227,7 @@ def evaluate(
     >>> 0 <= fastcifar.evaluate("runs/mine").accuracy <= 1
     True
 
-    Or what a network says that was trained in a loop of one's own, in float32 and on its device, of the test images of
+    Or a network that was trained in another loop, in float32 and on its device, of the test images of
     `dataset`, by default CIFAR-10's, with as many views of each as `tta` says.
 
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
@@ -256,7 +257,7 @@ def _images(recipe: Recipe, data: str | Path | None, dataset: str | Path | Datas
 def _asked(
     recipe: Recipe | str | Path, parts: dict[str, Any], dataset: str | Path | Dataset | None, fields: dict[str, Any]
 ) -> tuple[str, Recipe, OwnCode]:
-    """What the run is called, the recipe with what takes the place of its parts, and the code of one's own in it."""
+    """What the run is called, the recipe with what takes the place of its parts, and the custom code in it."""
     name = "recipe"
     if not isinstance(recipe, Recipe):
         name, recipe = Path(recipe).stem, load_recipe(recipe)

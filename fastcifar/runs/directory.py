@@ -1,4 +1,4 @@
-"""The folder a run leaves: run.json, its recipe as TOML, code of one's own, events.jsonl, steps.csv, the weights."""
+"""The folder a run leaves: run.json, its recipe as TOML, custom code, events.jsonl, steps.csv, the weights."""
 
 import contextlib
 import itertools
@@ -39,7 +39,7 @@ class RunDirectory(Observer):
     ("starting", "running", "finished", "interrupted", "failed") and, once finished, the result. events.jsonl: one
     `EpochLog` a line. steps.csv: the learning rate and the loss of each step, an epoch at a time, before that epoch is
     in events.jsonl.
-    model.safetensors: the final weights. Files of one's own that the recipe names lie beside them, as they were.
+    model.safetensors: the final weights. Custom files that the recipe names lie beside them, as they were.
 
     Making one claims the folder, against other processes too, for as long as it is open as a context manager, which
     marks a run that ends early; `paused` is the run that goes on in it.
@@ -85,11 +85,11 @@ class RunDirectory(Observer):
                     for place in self._made:
                         place.rmdir()
             if interrupted and self._begun:
-                goes_on = f"; --resume {self.path} goes on" if isinstance(error, Stopped) else ""
+                goes_on = f"; --resume {self.path} continues it" if isinstance(error, Stopped) else ""
                 error.args = (f"interrupted; {self._kept()}{goes_on}",)
             elif isinstance(error, OSError) and error.strerror and self._begun:  # a full disk, say
                 error.filename = error.filename or str(self.path)
-                error.strerror += f"; {self._kept()}; --resume {self.path} goes on"
+                error.strerror += f"; {self._kept()}; --resume {self.path} continues it"
         self._claim.close()
 
     def _kept(self) -> str:

@@ -33,9 +33,9 @@ class Trained(Result):
     >>> trained.final_accuracy == trained.log[-1].test_accuracy, trained.time_to_target
     (True, None)
 
-    `recipe` has the learning rates that were trained with, and of files and images names and sha256; `own` is the code
-    of one's own that it names; `found` the range test that chose the rates if there was one, `path` the run directory
-    if it was kept.
+    `recipe` has the learning rates that were trained with, and the names and sha256 of files and images; `own` is the
+    custom code that it names, `found` the range test that chose the rates if there was one, `path` the run directory if
+    it was kept.
     """
 
     model: nn.Module = field(repr=False)

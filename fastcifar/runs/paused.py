@@ -23,7 +23,7 @@ CHECKPOINTS = "checkpoints"
 @dataclass(frozen=True)
 class Asked:
     """What was asked for beside recipe and execution: a range test, the folder of the images, where a folder of one's
-    own images is, where the files of one's own code are; absolute paths."""
+    own images is, where the custom files are; absolute paths."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -49,7 +49,7 @@ class Paused:
 def read_paused(path: str | Path, *, trust_code: bool = False, given: Collection[str] = ()) -> Paused | None:
     """What the run directory `path` says of its run; None if it is finished.
 
-    Code of one's own is the file that was trained with, where that still is, as its sha256 says; else, with
+    Custom code is the file that was trained with, where that still is, as its sha256 says; else, with
     `trust_code`, the copy in `path`; for the parts that are `given`, nothing is looked for. Raises `InputError`, one
     line, where `path` is no run directory, its run.json is broken, or its code is not to be had.
     """
@@ -63,7 +63,7 @@ def read_paused(path: str | Path, *, trust_code: bool = False, given: Collection
         asked = TypeAdapter(Asked).validate_json(json.dumps(run.get("asked")))
         execution = TypeAdapter(Execution).validate_json(json.dumps(run.get("execution")), strict=True)
     except ValidationError as error:
-        raise InputError(f"{file}: not a run that can be gone on with: {complaint(error)}") from error
+        raise InputError(f"{file}: not a run that can be continued: {complaint(error)}") from error
     name = run.get("recipe_name")
     if not isinstance(name, str) or Path(name).name != name or not isinstance(values := run.get("recipe"), dict):
         raise InputError(f"{file}: recipe_name: the name of a recipe is needed, got {short(name)}")
@@ -100,11 +100,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _code(path: Path, recipe: Recipe, asked: Asked, trust_code: bool, given: Collection[str]) -> dict[str, Path]:
-    """Where each file of one's own is that the recipe names, as it was when it was trained with."""
+    """Where each custom file is that the recipe names, as it was when it was trained with."""
     places = {}
     for name, wanted in own_files(recipe, [part for part in PARTS if part not in given]).items():
         if name.startswith("python"):
-            raise InputError(f"{path}: {name} had no source when it was trained: there is nothing to go on with")
+            raise InputError(f"{path}: {name} had no source when it was trained: it cannot be continued")
         place = Path(asked.files.get(name, name))
         if not place.is_file() or digest(read_source(place)) != wanted:
             if not trust_code:

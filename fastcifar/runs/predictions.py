@@ -167,8 +167,8 @@ def _require_numbers(logits: Tensor) -> None:
     wrong = int((~logits.isfinite().all(dim=1)).sum())
     if wrong:
         raise InputError(
-            f"the network answers {wrong:,} of {len(logits):,} images with no number: its weights, "
-            "although finite, are none of a trained network"
+            f"the network outputs NaN or infinity for {wrong:,} of {len(logits):,} images; its weights, although "
+            "finite, cannot be those of a trained network"
         )
 
 

@@ -83,7 +83,7 @@ class Finished:
     run: dict[str, Any]
 
     def sources(self) -> dict[str, str]:
-        """The text of each file of somebody's own in the run, by name; not executed. Raises `InputError`."""
+        """The text of each custom file in the run, by name; not executed. Raises `InputError`."""
         found = {}
         for name, wanted in own_files(self.recipe).items():
             if wanted is None:
@@ -114,7 +114,7 @@ def load(run: str | Path, *, model: NetworkFactory | None = None, trust_code: bo
     torch.Size([1, 10])
 
     It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits
-    (B, classes); `predict` of one that ships gives probabilities. A network of somebody's own is made by `model`, or
+    (B, classes); `predict` of one that ships gives probabilities. A custom network is made by `model`, or
     with `trust_code` by the source that came with the run, which is executed. Nothing is unpickled. Raises
     `InputError`, one line, where `run` is no finished run directory or is damaged, or its code is not to be run.
     """
@@ -124,7 +124,7 @@ def load(run: str | Path, *, model: NetworkFactory | None = None, trust_code: bo
 def open_run(path: str | Path, *, model: NetworkFactory | None = None, trust_code: bool = False) -> Saved:
     """Read the run directory `path`, its network too. Nothing is unpickled, and torch's random state stays as it is.
 
-    A network of somebody's own is made by `model`, or, with `trust_code`, by the source in the folder, which is
+    A custom network is made by `model`, or, with `trust_code`, by the source in the folder, which is
     executed. Raises `InputError`, one line, as `read_run`, where the weights are not those of the recipe, and where
     there is code and leave to run it is not given.
     """
@@ -155,7 +155,7 @@ def read_run(path: str | Path) -> Finished:
     if (status := values.get("status")) != "finished":
         raise InputError(
             f"{path}: the run is not finished ({short(status)}), so it has no final weights; "
-            f"fastcifar train --resume {path} goes on with it"
+            f"fastcifar train --resume {path} continues it"
         )
     checkpoint.remove(path / CHECKPOINTS)
     try:

@@ -1,4 +1,4 @@
-"""An augmentation of one's own, in the place it has: after the loader's transforms, before the network."""
+"""A custom augmentation, in the place it has: after the loader's transforms, before the network."""
 
 from collections.abc import Generator
 

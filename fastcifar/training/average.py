@@ -21,7 +21,7 @@ class WeightAverage:
     place, other buffers copied. Before the first update it is the network as it was at first; at the end it is as the
     last update left it, also where steps follow that one, as in airbench. Nothing makes the host wait for the device;
     torch's own AveragedModel would, since it keeps its count there, and its first update always copies. Raises
-    `InputError` where `network`, a person's own, cannot be copied.
+    `InputError` where `network`, a custom one, cannot be copied.
     """
 
     def __init__(self, network: nn.Module, config: Average, steps: int) -> None:

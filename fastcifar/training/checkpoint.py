@@ -23,7 +23,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from fastcifar import stopping
 from fastcifar.errors import InputError, Stopped, complaint
 from fastcifar.files import read_regular, remove_leftovers, require_no_link, write_whole
-from fastcifar.recipe import Recipe, differences, validated
+from fastcifar.recipe import Recipe, validated
+from fastcifar.recipe.changes import differences
 from fastcifar.training.log import EpochLog, Observer
 from fastcifar.training.packed import Packed, pack, unpack
 from fastcifar.training.trainer import Trainer
@@ -243,7 +244,7 @@ def go_on(folder: Path, trainer: Trainer, spent: Spent) -> tuple[Spent, list[str
     if not trainer.over and (state.log or state.step):
         again = f"; {lost:.1f} s of training and testing are done again" if lost >= 0.05 else ""
         steps = trainer.steps[state.epoch]
-        notes.append(f"goes on in epoch {state.epoch + 1} after {state.step} of {steps} steps{again}")
+        notes.append(f"continuing in epoch {state.epoch + 1} after {state.step} of {steps} steps{again}")
     trainer.setup_seconds += spent.setup_seconds
     lost += spent.lost_seconds
     # A checkpoint may be later than the last beat before the kill.

@@ -25,7 +25,7 @@ class EpochSteps:
     """Takes the steps of epochs of `recipe`, and counts them in `state`.
 
     With `graphs` each is one CUDA graph, which begins with the rates of the step and ends with its loss among those of
-    the epoch. Where the loader is `fused`, and no augmentation is somebody's own, the batch is made in it too: the host
+    the epoch. Where the loader is `fused`, and there is no custom augmentation, the batch is made in it too: the host
     asks for the next step and does nothing else. `notes` are lines for a person.
     """
 
@@ -97,7 +97,7 @@ class EpochSteps:
     ) -> Generator[Tensor]:
         """Take the steps of epoch `epoch` (from 0) from step `first` on: of the images of `plan`, which is of all, on
         those that the recipe says, with the rates of each of the epoch's steps, for every group of parameters. An
-        augmentation of somebody's own draws by `seed`, which may be another than the recipe's.
+        custom augmentation draws by `seed`, which may be another than the recipe's.
 
         Gives the loss () of each when it is taken, to be read before the next one. Fewer `rates` are fewer steps.
         """

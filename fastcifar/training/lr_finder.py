@@ -75,9 +75,9 @@ def find_lr(
     low = start_lr if start_lr is not None else 1e-3 if brings else 1e-5
     high = end_lr if end_lr is not None else 100.0 if brings else 1.0
     if not 0 < low < high < math.inf:
-        raise InputError(f"start_lr {low:g}, end_lr {high:g}: the rates have to rise, from above 0")
+        raise InputError(f"start_lr {low:g}, end_lr {high:g}: the rates must be above 0 and rise")
     if not isinstance(steps, int) or not 2 <= steps <= MOST_STEPS:
-        raise InputError(f"steps {steps}: 2 to {MOST_STEPS:,} can be")
+        raise InputError(f"steps {steps}: must be between 2 and {MOST_STEPS:,}")
     rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
     smoothed: list[float] = []
     mean = 0.0

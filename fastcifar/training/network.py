@@ -20,7 +20,7 @@ def new_network(
     """The network of the recipe's seed on the device, channels_last: weights drawn, and what follows from images
     prepared; and the seconds that the preparing took, which is training.
 
-    Raises `InputError` where a network of a person's own does not give logits (B, classes).
+    Raises `InputError` where a custom network does not give logits (B, classes).
     """
     torch.manual_seed(recipe.seed)
     classes = len(dataset.classes)

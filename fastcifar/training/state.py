@@ -106,7 +106,7 @@ class TrainState:
         """Be again as captured, bit for bit, in the present tensors, whose addresses CUDA graphs hold.
 
         What an optimizer keeps of a parameter and did not keep then it has as zeros, with which it would begin, so that
-        nothing is allocated in training; if it is somebody's own, it forgets it. Gradients are dropped. `captured` may
+        nothing is allocated in training; a custom one forgets it. Gradients are dropped. `captured` may
         be of another device or precision: a scaler, or a GPU's generator, that was not there then stays as it is.
         """
         self.network.load_state_dict(captured["network"])

@@ -36,7 +36,7 @@ from fastcifar.training.warming import Unseen, shapes_of, tried
 class Trainer:
     """Everything a run needs, set up and warm: dataset on the device, loader, network, optimizers, schedule.
 
-    `execution` must be resolved (`fastcifar.execution.resolve`); `own` is the code of one's own that `recipe` names,
+    `execution` must be resolved (`fastcifar.execution.resolve`); `own` is the custom code that `recipe` names,
     both as `fastcifar.own.sealed` gives them. `setup_seconds` is what the making took, but for `prepare_seconds`, which
     are the first epoch's (`models.prepare`); `notes` are lines for a person; `recipe` has the name and sha256 of the
     data set. Raises `InputError` at a recipe that is out of range or does not fit the data set, and at code that does
@@ -137,7 +137,7 @@ class Trainer:
             self.notes.append(f"{recipe.optimizer.name}: trains to the end what the network's trained_epochs names")
         if unseen and (left := self.ranks.any_of(unseen.changed())):
             self._set_up(clock, warm=False)  # as it was before
-            self.notes.append(f"code of one's own changes what no state_dict holds, {left}: resumed, a run is another")
+            self.notes.append(f"custom code changes what no state_dict holds, {left}: a resumed run may differ")
         self.setup_seconds = clock.seconds() - self.prepare_seconds
 
     def _follow_schedule(self) -> None:
@@ -155,7 +155,7 @@ class Trainer:
     def restart(self, recipe: Recipe) -> None:
         """Be as a new trainer of `recipe`, which may differ in seed and schedule, with what is compiled used again.
 
-        It is so bit for bit; `setup_seconds` becomes what this took. A network or an optimizer of one's own is made
+        It is so bit for bit; `setup_seconds` becomes what this took. A custom network or optimizer is made
         anew, and all with it, since it may keep things where nobody knows of them.
         """
         clock = Clock(self.device)

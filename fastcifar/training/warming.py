@@ -21,7 +21,7 @@ _OF_OPTIMIZERS = frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
 
 
 class Unseen:
-    """What code of one's own keeps where no state_dict has it, as far as it can be seen: attributes that are no
+    """What custom code keeps where no state_dict has it, as far as it can be seen: attributes that are no
     parameter, buffer or module of the network, nor the state or the groups of an optimizer; and how far the generators
     of NumPy and of `random` are."""
 
@@ -69,7 +69,7 @@ def shapes_of(recipe: Recipe, steps: Sequence[int], images: int) -> list[tuple[i
 
 
 def tried(recipe: Recipe, own: OwnCode, step: Callable[[], Any]) -> None:
-    """Take a step, in which code of one's own fails if it fails at all: raises `InputError` then."""
+    """Take a step, in which custom code fails if it fails at all: raises `InputError` then."""
     parts = ((own.model, recipe.model), (own.optimizer, recipe.optimizer))
     names = [str(table.name) for made, table in parts if made]
     if names:

@@ -212,7 +212,7 @@ def test_ended_from_outside_it_leaves_nothing_running(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         rest, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert said == "benchmarks: interrupted; given again, it goes on with the parts that are not done\n"
+    assert said == "benchmarks: interrupted; run it again to continue with the parts that are not done\n"
     assert "stall" not in rest
     assert not [1 for line in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in _text(line)]
 

@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     run = tmp_path / "run"
     with files_up_to(20_000):
         assert main([*TOY, "--loader", "dali", "--recipe", "seed", "--out", str(run)]) == 1
-    said = f"File too large; finished epochs: 2, kept in {run}; --resume {run} goes on"
+    said = f"File too large; finished epochs: 2, kept in {run}; --resume {run} continues it"
     assert one_line(capsys) == f"fastcifar: {run / 'model.safetensors'}: {said}"
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"

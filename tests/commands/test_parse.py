@@ -113,6 +113,13 @@ def test_the_peak_moves_with_the_epochs_unless_it_is_given() -> None:
     assert recipe_of(*held, "--epochs", "12").schedule == Schedule(peak_epoch=2.5, hold_epochs=3)
 
 
+def test_other_epochs_scale_the_sizes_of_images_unless_they_are_given() -> None:
+    assert of_laptop("--epochs", "3").image_sizes == (24, 28, 32)
+    assert of_laptop("--epochs", "3", "--image-sizes").image_sizes == ()
+    for given in (["--image-sizes", "28", "32"], ["--image_sizes=28", "32"]):
+        assert of_laptop("--epochs", "3", *given).image_sizes == (28, 32)
+
+
 @pytest.mark.parametrize(
     ("flags", "hint"),
     [
@@ -120,11 +127,20 @@ def test_the_peak_moves_with_the_epochs_unless_it_is_given() -> None:
         (["--model", "speednet", "--model.width", "8"], "--model.widths"),
         (["--model", "resnet", "--model.widths", "8"], "--width"),
         (["--optimizer", "muon", "--optimizer.momentun", "1"], "--optimizer.momentum"),
+        (["--lr", "0.1"], "--find-lr or --schedule.max-lr or --schedule.min-lr"),
+        (["--optimizer", "sgd", "--weight-decay", "0"], "--optimizer.weight-decay"),
     ],
 )
 def test_what_is_perhaps_meant_is_a_flag_that_there_is(flags: list[str], hint: str) -> None:
     with pytest.raises(InputError, match=rf"^Unrecognized options: .*\(perhaps you meant {hint}\)$"):
         of_laptop(*flags)
+
+
+def test_a_flag_of_another_network_or_optimizer_says_whose_it_is() -> None:
+    with pytest.raises(InputError, match=r"^Unrecognized options: --model.depth, 3 \(a flag of --model speednet\)$"):
+        of_laptop("--model.depth", "3")
+    with pytest.raises(InputError, match=r"\(a flag of --optimizer sgd or muon\)$"):
+        of_laptop("--optimizer.momentum", "0.5")
 
 
 def test_the_recipe_that_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def until_trained(process: "subprocess.Popen[str]", checkpoints: Path, steps: fl
 
 @pytest.fixture
 def slow(tmp_path: Path) -> list[str]:
-    """Flags of a network of one's own that takes its time, of eight steps an epoch."""
+    """Flags of a custom network that takes its time, of eight steps an epoch."""
     (tmp_path / "net.py").write_text(SLOW)
     flags = ["--recipe", "laptop", "--model", "net.py:Net", "--batch-size", "50", "--limit-train", "400"]
     flags += ["--limit-test", "200", "--dataset", "synthetic", "--epochs", "4", *CPU]
@@ -80,7 +80,7 @@ def test_stopped_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     _, err = process.communicate()
     assert (process.returncode, err) == (
         143,
-        "fastcifar: interrupted; finished epochs: 0, kept in run; --resume run goes on\n",
+        "fastcifar: interrupted; finished epochs: 0, kept in run; --resume run continues it\n",
     )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
@@ -89,12 +89,12 @@ def test_stopped_it_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert re.fullmatch(r"fastcifar: interrupted; finished epochs: \d, kept in run; --resume run goes on\n", err)
+    assert re.fullmatch(r"fastcifar: interrupted; finished epochs: \d, kept in run; --resume run continues it\n", err)
 
     assert main(["train", "--resume", "run", *flags]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "goes on in epoch" in out
+    assert "continuing in epoch" in out
     assert main(["train", *slow, *flags, "--out", "whole"]) == 0
     assert capsys.readouterr().err == ""
     one, other = (load_file(tmp_path / run / "model.safetensors") for run in ("run", "whole"))
@@ -134,7 +134,7 @@ def test_a_measurement_goes_on_inside_a_run(
     process.kill()
     process.communicate()
     assert main(["bench", "accuracy", *flags]) == 2
-    assert "one.record.json.checkpoints exists; --resume goes on with it" in capsys.readouterr().err
+    assert "one.record.json.checkpoints exists; continue it with --resume" in capsys.readouterr().err
     assert main(["bench", "accuracy", *flags, "--resume", "--epochs", "5"]) == 2
     said = "one.record.json.checkpoints: a run of another recipe: epochs is 5, not 4"
     assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Ideas of one's own, as a person would try them: the example's file and the README's contract."""
+"""Custom ideas, as a person would try them: the example's file and the README's contract."""
 
 import json
 import re

@@ -87,7 +87,7 @@ def test_runs_are_kept_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "mean of 3" in capsys.readouterr().out
 
     assert bench(*flags, "--runs", "4") == 2
-    assert "exists; --resume goes on with it" in capsys.readouterr().err
+    assert "exists; continue it with --resume" in capsys.readouterr().err
     for other, complaint in (
         (["--width", "8"], "--resume: the record is of another recipe"),
         (["--loader", "fused"], "--resume: the record was executed otherwise"),
@@ -103,7 +103,7 @@ def test_no_run_begins_when_its_minutes_are_over(
 ) -> None:
     file = tmp_path / "toy.record.json"
     assert bench("--json", str(file), "--runs", "20", "--minutes", "0.001") == 0
-    assert "1 of 20 runs: 0.001 minutes had passed; --resume goes on" in capsys.readouterr().out
+    assert "1 of 20 runs: 0.001 minutes had passed; --resume continues" in capsys.readouterr().out
     assert read_record(file).summary.runs == 1
     assert bench("--json", str(file), "--runs", "2", "--minutes", "9", "--resume") == 0
     assert read_record(file).summary.runs == 2
@@ -151,7 +151,7 @@ def test_ended_early_it_keeps_the_finished_runs(
     monkeypatch.setattr(measure, "_run", interrupted)
     file = tmp_path / "toy.record.json"
     assert bench("--json", str(file), "--runs", "3") == code
-    kept = f"1 finished runs are kept in {file}; --resume --json {file} goes on"
+    kept = f"1 finished runs are kept in {file}; --resume --json {file} continues it"
     assert capsys.readouterr().err.splitlines()[-1] == f"fastcifar: {said}; {kept}"
     assert len(read_record(file).runs) == 1
     assert bench("--json", str(file), "--runs", "3", "--resume") == 0
@@ -205,7 +205,7 @@ def test_no_run_is_added_after_a_look_at_p(
     ("arguments", "complaint"),
     [
         (["--runs", "0"], "--runs 0: at least one is needed"),
-        (["--resume"], "--resume: name the record to go on with by --json FILE"),
+        (["--resume"], "--resume: name the record to continue with --json FILE"),
         (["--resume", "--json", "none.json"], "none.json: cannot be read: No such file or directory"),
         (["--json", "nowhere/x.json"], "nowhere/x.json: there is no folder nowhere"),
         (["--protocol", "fixed-budget", "--stop-at-target"], "--stop-at-target: fixed-budget times the whole recipe"),
@@ -274,8 +274,8 @@ def test_a_record_of_ones_own_network(small: Dataset, quick: Recipe, tmp_path: P
     file.write_text(OWN + "# changed\n")
     with pytest.raises(InputError, match="--resume: the record is of another recipe"):
         measured(*sealed(named), runs=3, earlier=again)
-    with pytest.raises(InputError, match="its source cannot be had"):
-        measured(quick, OwnCode(unknown=("model Net: its source cannot be had",)))
+    with pytest.raises(InputError, match="its source is not available"):
+        measured(quick, OwnCode(unknown=("model Net: its source is not available",)))
     assert len(kept) == 2
 
 

@@ -1,4 +1,4 @@
-"""The code of somebody's own and the work in a record: nothing missing, nothing else, and all figures follow."""
+"""The custom code and the work in a record: nothing missing, nothing else, and all figures follow."""
 
 import json
 from collections.abc import Callable
@@ -129,8 +129,8 @@ def test_what_no_record_can_hold_is_said_before_it_is_trained() -> None:
     assert (source.file, source.sha256, source.text) == ("net.py", digest(OWN), OWN)
     with pytest.raises(InputError, match=r"^net\.py: cannot be part of a record: text: string should match"):
         sources_of(OwnCode(sources={"net.py": "x = '\x1b'"}))
-    with pytest.raises(InputError, match="model Net: its source cannot be had; so there is no record"):
-        sources_of(OwnCode(unknown=("model Net: its source cannot be had",)))
+    with pytest.raises(InputError, match="model Net: its source is not available; so there is no record"):
+        sources_of(OwnCode(unknown=("model Net: its source is not available",)))
 
 
 def test_nothing_of_a_record_is_run(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_folder_that_becomes_read_only(tmp_path: Path, restored_rng: object) -
             os.seteuid(0)
         path.chmod(0o755)
     assert caught.value.filename == str(path / "steps.csv")
-    kept = f"; finished epochs: 1, kept in {path}; --resume {path} goes on"
+    kept = f"; finished epochs: 1, kept in {path}; --resume {path} continues it"
     assert caught.value.strerror == f"Permission denied{kept}"
     assert_as_undisturbed(fastcifar.resume(path))
 

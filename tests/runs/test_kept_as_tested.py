@@ -78,7 +78,7 @@ def test_eval_has_the_views_of_the_recipe(tmp_path: Path, capsys: pytest.Capture
 
 
 class Prepared(torch.nn.Module):
-    """A network of one's own that is shown images before it is trained."""
+    """A custom network that is shown images before it is trained."""
 
     seen: Any = None
 

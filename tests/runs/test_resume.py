@@ -87,7 +87,7 @@ def test_it_ends_as_if_it_had_not_been_interrupted(run: Path) -> None:
     assert (again.final_accuracy, again.path) == (trained.final_accuracy, run)
     for (name, one), other in zip(again.model.state_dict().items(), trained.model.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
-    assert "goes on in epoch 2 after" in noted.notes[-1]
+    assert "continuing in epoch 2 after" in noted.notes[-1]
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     wanted = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]
     times = ("train_seconds", "eval_seconds", "images_per_second", "other_cores")
@@ -211,14 +211,14 @@ def test_what_has_no_source_cannot_be_gone_on_with(tmp_path: Path, restored_rng:
     space: dict[str, Any] = {}
     exec(NET, space)
     killed(tmp_path / "run", model=space["Net"])
-    with pytest.raises(InputError, match="had no source when it was trained: there is nothing to go on with"):
+    with pytest.raises(InputError, match="had no source when it was trained: it cannot be continued"):
         fastcifar.resume(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"asked": None}, r"not a run that can be gone on with: input should be an object"),
+        ({"asked": None}, r"not a run that can be continued: input should be an object"),
         ({"asked": {"find_lr": False, "data": None, "dataset": "cifar10", "files": {}, "x": 1}}, "x: "),
         ({"execution": {"device": "tpu"}}, "device: input should be 'auto', 'cuda' or 'cpu', got 'tpu'"),
         ({"recipe": {"epochs": 0}}, r"recipe\.epochs: input should be greater than or equal to 1"),

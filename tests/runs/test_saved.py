@@ -123,7 +123,7 @@ def test_no_run_directory(tmp_path: Path) -> None:
 def test_a_run_that_is_not_finished(run: Path, status: str) -> None:
     rewrite(run, lambda values: values.update(status=status))
     said = f": the run is not finished ('{status}'), so it has no final weights; fastcifar train --resume "
-    assert refusal(run) == f"{said}{run} goes on with it"
+    assert refusal(run) == f"{said}{run} continues it"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b" " * 2**21])

@@ -114,7 +114,7 @@ def test_one_that_is_killed_is_started_again_and_the_run_goes_on(place: Path) ->
     out, err = ("".join(texts) for texts in zip(*both, strict=True))
     assert [agent.returncode for agent in agents] == [0, 0], err
     assert out.count("2 processes") == 2  # rank 0 alone prints, in each session
-    assert "goes on in epoch" in out
+    assert "continuing in epoch" in out
     # Of what the other rank sees first: that its neighbour is gone, or torchrun's signal.
     assert re.search(r"^fastcifar: (rank 0 of 2: another process has gone|interrupted)", err, re.MULTILINE)
     said = json.loads((place / "run" / "run.json").read_text())
@@ -136,7 +136,7 @@ def test_fewer_go_on_with_what_more_began(
         assert capsys.readouterr().err.startswith("fastcifar: --out run: exists and is not empty")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
     assert main(FLAGS[2:]) == 0
-    assert "goes on in epoch" in capsys.readouterr().out
+    assert "continuing in epoch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "job"), [("job", "job"), ("none", None), (None, None)])

@@ -50,7 +50,7 @@ class Kill(Observer):
 
 
 class Mine(torch.nn.Module):
-    """A network of one's own: drops out, and has a buffer that its state_dict leaves out and training changes."""
+    """A custom network: drops out, and has a buffer that its state_dict leaves out and training changes."""
 
     seen: torch.Tensor
 
@@ -68,7 +68,7 @@ class Mine(torch.nn.Module):
 
 
 def adagrad(network: torch.nn.Module) -> list[torch.optim.Optimizer]:
-    """Optimizers of one's own, two of them."""
+    """Custom optimizers, two of them."""
     first, *rest = network.parameters()
     return [torch.optim.Adagrad([first], lr=0.01), torch.optim.RMSprop(rest, lr=0.001, momentum=0.9)]
 
@@ -129,7 +129,7 @@ def test_killed_twice_it_ends_as_if_it_had_not_been(
     assert session is not None
     spent, notes = go_on(tmp_path, second, session.spent)
     assert second.state.step > 0
-    assert any("goes on in epoch 1 after" in note for note in notes)
+    assert any("continuing in epoch 1 after" in note for note in notes)
     assert spent.interruptions == 1
     killed(tmp_path, second, Kill(2, 2 if name == "the hardest images" else None), spent)
 

@@ -189,11 +189,11 @@ def test_the_range_found_trains_and_ten_times_it_does_not(cifar10: Dataset, widt
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"start_lr": 0.1, "end_lr": 0.01}, "start_lr 0.1, end_lr 0.01: the rates have to rise"),
-        ({"start_lr": 0.0}, "start_lr 0, end_lr 1: the rates have to rise"),
+        ({"start_lr": 0.1, "end_lr": 0.01}, "start_lr 0.1, end_lr 0.01: the rates must be above 0 and rise"),
+        ({"start_lr": 0.0}, "start_lr 0, end_lr 1: the rates must be above 0 and rise"),
         ({"end_lr": math.inf}, "start_lr 1e-05, end_lr inf"),
-        ({"steps": 1}, "steps 1: 2 to 100,000 can be"),
-        ({"steps": "5"}, "steps 5: 2 to 100,000 can be"),
+        ({"steps": 1}, "steps 1: must be between 2 and 100,000"),
+        ({"steps": "5"}, "steps 5: must be between 2 and 100,000"),
     ],
 )
 def test_rates_that_will_not_do(small: Dataset, given: dict[str, Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Networks, optimizers and augmentations of one's own in the trainer: what is as it should be trains, the rest is one
+"""Custom networks, optimizers and augmentations in the trainer: what is as it should be trains, the rest is one
 line before the first step."""
 
 import copy
@@ -29,7 +29,7 @@ def own(**parts: object) -> OwnCode:
 
 
 class Linear(torch.nn.Module):
-    """A network of one's own."""
+    """A custom network."""
 
     def __init__(self, classes: int, outputs: int | None = None) -> None:
         super().__init__()

@@ -90,8 +90,8 @@ RECIPES = {
 @pytest.fixture(params=RECIPES)
 def recipe(request: pytest.FixtureRequest, quick: Recipe) -> Recipe:
     # Rates so low that it does not tell that a tensor's are rounded to float32.
-    gentle = Schedule(min_lr=0, max_lr=1e-4, peak_epoch=1)
-    return replace(quick, schedule=gentle, **RECIPES[request.param]).with_epochs(3)
+    gentle = Schedule(min_lr=0, max_lr=1e-4, peak_epoch=1.5)
+    return replace(quick, epochs=3, schedule=gentle, **RECIPES[request.param])
 
 
 def darker(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -140,7 +140,7 @@ def test_it_trains_as_without(small: Dataset, recipe: Recipe, graphs: list[Calle
 def test_it_goes_on_in_the_middle_of_an_epoch(
     small: Dataset, quick: Recipe, graphs: list[Called], loader: LoaderName, own: AugmentationFunction | None
 ) -> None:
-    """And with batches that are made outside of the graphs: of another loader, or by somebody's own code."""
+    """And with batches that are made outside of the graphs: of another loader, or by custom code."""
     execution, code = replace(GRAPH, loader=loader), OwnCode(augmentation=own)
     recipe = replace(
         quick,

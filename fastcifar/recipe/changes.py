@@ -1,0 +1,89 @@
+"""Changes to a recipe, as a TOML file or a command line makes them, and the differences between two."""
+
+from collections.abc import Container
+from dataclasses import asdict
+from typing import Any
+
+from fastcifar.recipe import KINDS, Recipe, gathered, validated
+
+MOVING = (
+    "batch_sizes",
+    "image_sizes",
+    "schedule.peak_epoch",
+    "schedule.hold_epochs",
+    "selection.after_epoch",
+    "selection.last_epochs",
+    "evaluation.epochs",
+)
+"""The fields that scale with the number of epochs."""
+
+
+def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
+    """`base` with nested `changes`, checked: what a TOML file, or a command line, says of a recipe.
+
+    A table of another kind than the base's begins with the defaults of its kind. With `epochs` all that is counted in
+    them scales (`Recipe.with_epochs`), and with the optimizer the rates (`Recipe.with_optimizer`), unless they are
+    among the changes. Raises `InputError`.
+    """
+    values = asdict(base)
+    for key, change in changes.items():
+        table = values.get(key)
+        if isinstance(change, dict) and isinstance(table, dict):
+            name = change.get("name", table.get("name"))
+            changed = gathered(key, {**change, "name": name}) if key in KINDS else change
+            values[key] = {**table, **changed} if name == table.get("name") else changed
+        else:
+            values[key] = change
+    schedule = changes.get("schedule", {})
+    if not isinstance(schedule, dict):
+        return validated(values, prefix)  # which says what it is
+    if "optimizer" in changes and "max_lr" not in schedule:
+        optimizer = validated({"optimizer": values["optimizer"]}, prefix).optimizer
+        values["schedule"] = asdict(base.with_optimizer(optimizer).schedule) | schedule
+    if "epochs" in changes:
+        epochs = validated({"epochs": values["epochs"], "schedule": {"peak_epoch": 0}}, prefix).epochs
+        tables = ((key, change) for key, change in changes.items() if isinstance(change, dict))
+        given = {*changes, *(f"{key}.{name}" for key, change in tables for name in change)}
+        for key, scaled in moved(base, epochs, but=given).items():
+            if not isinstance(scaled, dict):
+                values[key] = scaled
+            elif isinstance(values[key], dict):  # else the check says what it is
+                values[key] = values[key] | scaled
+    return validated(values, prefix)
+
+
+def moved(recipe: Recipe, epochs: int, but: Container[str] = ()) -> dict[str, Any]:
+    """The fields of `recipe` that other `epochs` scale, as changes for `merged`, without those in `but` (dotted)."""
+    other, found = asdict(recipe.with_epochs(epochs)), dict[str, Any]()
+    for name in MOVING:
+        table, _, field_name = name.rpartition(".")
+        if name in but:
+            continue
+        if table:
+            found.setdefault(table, {})[field_name] = other[table][field_name]
+        else:
+            found[name] = other[name]
+    return found
+
+
+def differences(recipe: Recipe, other: Recipe) -> list[str]:
+    """The fields that are not equal, by their dotted names, with both values."""
+
+    def leaves(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {name: value}
+        below = [leaves(one, f"{name}.{key}".lstrip(".")) for key, one in value.items()]
+        return {key: one for part in below for key, one in part.items()}
+
+    one, two = leaves(asdict(recipe), ""), leaves(asdict(other), "")
+    return [f"{key} is {one.get(key)}, not {two.get(key)}" for key in one | two if one.get(key) != two.get(key)]
+
+
+def passed_over(recipe: Recipe) -> list[str]:
+    """Values for epochs that a recipe does not have, a line for each field."""
+    found = [(name, getattr(recipe, name)) for name in ("image_sizes", "batch_sizes")]
+    return [
+        f"{name}: {len(values)} values for {recipe.epochs} epochs; the last {left} are not used"
+        for name, values in found
+        if (left := len(values) - recipe.epochs) > 0 and set(values[recipe.epochs :]) != {values[recipe.epochs - 1]}
+    ]
