@@ -138,20 +138,22 @@ def _fastest_precision(device: str) -> Literal["float32", "bfloat16", "float16"]
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     # With the CPU's bfloat16 instructions a step was 1.8 times as fast as in float32 (`fastcifar bench step`); without
     # them, where each value is converted, it is slower.
-    return "bfloat16" if has_bfloat16_units() else "float32"
+    return "bfloat16" if bfloat16_units() else "float32"
 
 
 # Of oneDNN, torch's library of CPU kernels: what the environment may hold it to, of the instruction sets without them.
 _WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
-def has_bfloat16_units() -> bool:
-    """Whether this CPU has instructions for products of bfloat16, and `$ONEDNN_MAX_CPU_ISA` does not forbid them."""
+def bfloat16_units() -> str | None:
+    """The CPU's instructions for bfloat16 products, AMX or AVX512-BF16, unless `$ONEDNN_MAX_CPU_ISA` forbids them."""
     import torch
 
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BFLOAT16:
-        return False
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return None
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None
 
 
 def has_gpu() -> bool:

@@ -34,6 +34,7 @@ ENVIRONMENT: dict[str, Any] = {
     "cores": 2,
     "threads": 2,
     "cpu_capability": "AVX512",
+    "cpu_bfloat16": None,
     "memory_gib": 24.0,
     "compiler": "g++",
 }

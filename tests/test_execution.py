@@ -13,7 +13,7 @@ import torch._dynamo
 
 from fastcifar.bench.step import new_step
 from fastcifar.errors import InputError
-from fastcifar.execution import Execution, compiled, compiler, has_gpu, machines, may_have_cuda, resolve
+from fastcifar.execution import Execution, bfloat16_units, compiled, compiler, has_gpu, machines, may_have_cuda, resolve
 from fastcifar.recipe import Resnet
 
 
@@ -49,7 +49,11 @@ def test_a_compiler_without_pythons_headers_is_none(monkeypatch: pytest.MonkeyPa
 
 def test_what_onednn_may_not_use_is_not_there(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    for amx, units in ((True, "AMX"), (False, "AVX512-BF16")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert bfloat16_units() == units
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")
+    assert bfloat16_units() is None
     assert resolve(Execution())[0].precision == "float32"
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     assert resolve(Execution())[0].precision == "bfloat16"

@@ -14,7 +14,7 @@ import pynvml
 import torch
 
 import fastcifar
-from fastcifar.execution import compiler, machines, processes
+from fastcifar.execution import bfloat16_units, compiler, machines, processes
 
 RESULTS = "benchmarks/results"  # of the project's suite, in a checkout: no figure depends on what lies there
 
@@ -51,6 +51,7 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "cores": cores(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_bfloat16": bfloat16_units(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "compiler": Path(found).name if (found := compiler()) else None,
     }

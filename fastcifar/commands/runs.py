@@ -109,7 +109,7 @@ class Eval(Command):
 
 @command("predict")
 class Predict(Command):
-    """Class probabilities of image files of any size and mode."""
+    """Class probabilities of image files of any size and mode, without test-time augmentation."""
 
     path: Run
     images: Annotated[tuple[Path, ...], Positional, arg(metavar="IMAGE", help_behavior_hint="(required)")]
@@ -151,7 +151,10 @@ class Predict(Command):
 
 @command("export")
 class Export(Command):
-    """Export a finished run's network to one file, and check it against the network on 1,000 test images."""
+    """Export a finished run's network to one file, and check it against the network on 1,000 test images.
+
+    It answers without test-time augmentation: `fastcifar eval RUN --tta none` says how accurate it is.
+    """
 
     path: Run
     format: Literal["onnx", "torch-export"]

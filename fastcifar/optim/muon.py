@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastcifar.execution import compiled, compiler, has_bfloat16_units
+from fastcifar.execution import bfloat16_units, compiled, compiler
 from fastcifar.optim.groups import Named, kinds, param_groups
 from fastcifar.recipe import Muon as Config
 
@@ -221,7 +221,7 @@ def newton_schulz(stack: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
 @cache
 def _half(device: torch.device) -> torch.dtype:
     """The precision of Newton-Schulz: bfloat16, or what is faster where that is only emulated."""
-    if device.type == "cpu" and not has_bfloat16_units():
+    if device.type == "cpu" and not bfloat16_units():
         return torch.float32  # 5 to 25 times as fast then, with matrices of 256 x 2304
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16  # nothing leaves its range: norms are at most 1 at first, singular values below 1.3 then

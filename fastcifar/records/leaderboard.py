@@ -70,7 +70,9 @@ class Entry:
     def remarks(self) -> list[str]:
         """What a reader should know before believing the row."""
         unknown = "recipe not given" if self.record.recipe is None else ""
-        return list(filter(None, (unknown, beside(self.record), unclean(self.record.environment))))
+        first = self.record.runs[0].seed
+        chosen = f"seeds from {first} on" if first else ""  # the recipes that ship begin with 0
+        return list(filter(None, (unknown, chosen, beside(self.record), unclean(self.record.environment))))
 
     def curve(self) -> list[tuple[float, float]]:
         """Training seconds so far and test accuracy after each tested epoch, means over the runs (to the shortest)."""
@@ -191,7 +193,8 @@ def hardware(environment: Environment) -> str:
     cpu = re.sub(r"\((R|TM)\)|CPU|Processor", "", environment.cpu or "unknown")
     cores = f"{environment.cores or 'unknown'} cores"
     processes = f"{count} processes{machines}" if (count := environment.processes or 1) > 1 else ""
-    return ", ".join(filter(None, (" ".join(cpu.split()), cores, environment.cpu_capability, processes)))
+    instructions = (environment.cpu_capability, environment.cpu_bfloat16)
+    return ", ".join(filter(None, (" ".join(cpu.split()), cores, *instructions, processes)))
 
 
 def evaluation(record: Record) -> str:

@@ -18,7 +18,10 @@ from fastcifar.records.record import Environment, Epoch, Images, Record, Run, Wo
 from fastcifar.records.summary import make_record
 from fastcifar.runs.saved import Finished, read_log, read_run
 
-MACHINE = ("gpu", "gpus", "processes", "machines", "gpu_power_limit_watts", "cpu", "cores", "threads", "cpu_capability")
+MACHINE = (
+    *("gpu", "gpus", "gpu_power_limit_watts", "processes", "machines"),
+    *("cpu", "cores", "threads", "cpu_capability", "cpu_bfloat16"),
+)
 """What of an environment all sessions of all runs must share; what else differs among them is left out."""
 
 

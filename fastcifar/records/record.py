@@ -156,6 +156,7 @@ class Environment(_Strict):
     cores: Number | None = None
     threads: Number | None = None
     cpu_capability: Line | None = None
+    cpu_bfloat16: Line | None = None
     memory_gib: Quantity | None = None
     compiler: Line | None = None
 

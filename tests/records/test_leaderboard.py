@@ -127,9 +127,19 @@ def test_a_recipe_that_only_borrows_a_name_is_said_to_be_changed(tmp_path: Path)
     assert read_entry(keep(tmp_path, "same", record(accuracies, name="laptop", recipe=laptop))).recipe == "laptop"
 
 
+def test_seeds_that_do_not_begin_with_0_are_said(tmp_path: Path) -> None:
+    laptop = replace(load_recipe("laptop"), seed=777, target=0.9)
+    accuracies = ((*(0.1 for _ in range(11)), 0.91),)
+    entry = read_entry(keep(tmp_path, "chosen", record(accuracies, name="laptop", recipe=laptop)))
+    assert entry.remarks() == ["seeds from 777 on"]
+
+
 def test_hardware_is_the_cpu_and_its_cores_where_no_gpu_was_used() -> None:
     environment = record(cpu="Intel(R) Xeon(R) CPU  E5", cores=8).environment
     assert hardware(environment) == "Intel Xeon E5, 8 cores, AVX512"
+    for units in ("AMX", "AVX512-BF16"):  # which the same name may have or not, and train twice as fast by
+        environment = record(cpu="Intel Xeon", cpu_bfloat16=units).environment
+        assert hardware(environment) == f"Intel Xeon, 2 cores, AVX512, {units}"
     assert hardware(Environment(cpu="Machine")) == "Machine, unknown cores"
     assert hardware(Environment(cpu="Machine", cores=2, processes=2)) == "Machine, 2 cores, 2 processes"
     several = {"processes": 16, "machines": 2}

@@ -122,4 +122,4 @@ def test_a_run_whose_code_is_not_all_in_it_makes_none(
             out=tmp_path / "run",
         )
     assert main(["leaderboard", "record", str(tmp_path / "run"), "--json", str(tmp_path / "one.record.json")]) == 2
-    assert "give it a name at the top of its file; so there is no record" in capsys.readouterr().err
+    assert "define it at the top level of its file; so there is no record" in capsys.readouterr().err
