@@ -43,6 +43,18 @@ def compilers_begin_anew() -> None:
         torch._dynamo.reset()
 
 
+@pytest.fixture(autouse=True)
+def compilers_compile() -> Iterator[None]:
+    """No test leaves torch so that it runs uncompiled, without a word, what later ones have compiled."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        from torch._dynamo import config, eval_frame
+        from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+        left = eval_frame._stance.stance, config.disable, _get_current_dispatch_mode_stack()
+        assert left == ("default", False, [])
+
+
 @pytest.fixture(scope="session")
 def small() -> Dataset:
     """300 training and 200 test images: of CIFAR-10 where it is present."""

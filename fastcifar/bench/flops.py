@@ -16,6 +16,7 @@ from fastcifar import models, optim
 from fastcifar.optim.muon import Muon
 from fastcifar.own import OwnCode
 from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe
+from fastcifar.training.state import random_state_kept
 
 _IMAGES = 2  # batch normalisation takes no single one
 
@@ -31,7 +32,7 @@ def flops_per_image(network: nn.Module, side: int = 32) -> float:
     tensors: dict[str, Tensor] = {}
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         tensors[name] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
-    with _uncompiled(), _random_state_kept(first.device):
+    with _uncompiled(), random_state_kept(first.device):
         images = torch.randn(_IMAGES, 3, side, side, device=first.device)
         try:
             network.train()
@@ -71,7 +72,7 @@ def work_of(recipe: Recipe, *, classes: int, own: OwnCode, device: torch.device)
     They are counted on a network and optimizers that are made anew for it, so that those of a run, and what was
     compiled of them, stay untouched.
     """
-    with _random_state_kept(device):
+    with random_state_kept(device):
         network = models.build(recipe.model, classes, own.model).to(device)
         by_epoch = flops_by_epoch(network, recipe)
         return by_epoch, optimizer_flops(optim.make(network, recipe, own.optimizer))
@@ -95,10 +96,4 @@ def recounted(recipe: Recipe, *, classes: int) -> tuple[list[float] | None, floa
 def _uncompiled() -> Iterator[None]:
     """Compiled functions run as they were written: torch counts nothing inside of them, or refuses."""
     with torch.compiler.set_stance("force_eager"):
-        yield
-
-
-@contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

@@ -113,7 +113,7 @@ def profile_training(
     progress("setting up")
     batch_size, image_size = recipe.batch_size_of(2), recipe.image_size_of(2)
     recipe = replace(recipe, batch_size=batch_size, batch_sizes=(), image_sizes=(image_size,))
-    recipe = recipe.with_epochs(max(recipe.epochs, 3))
+    recipe = replace(recipe, epochs=max(recipe.epochs, 3))
     if recipe.images_of(2, len(dataset.train_images)) < 2 * batch_size:
         raise InputError(f"batch_size: two batches of {batch_size:,} are more than the training images of an epoch")
     trainer = Trainer(recipe, dataset, execution, own)

@@ -39,6 +39,7 @@ from fastcifar.training.log import Observer
 from fastcifar.training.lr_finder import STEPS, LrRange
 from fastcifar.training.lr_finder import find_lr as range_test
 from fastcifar.training.ranks import joined
+from fastcifar.training.state import random_state_kept
 from fastcifar.training.trainer import Trainer
 
 
@@ -78,7 +79,7 @@ def train(
     count from `since` (Unix time), by default now.
 
     Raises `InputError` at a recipe, code, device, data or folder that will not do, `RunError` at a loss that is not
-    finite.
+    finite. torch's random generators are afterwards as they were.
     """
     began = began_at(since)
     require_no_import()
@@ -91,6 +92,7 @@ def train(
         notes.append(f"{' and '.join(lost)}: no name in a file finds it again: to resume the run, give resume(...) it")
     with contextlib.ExitStack() as stack:
         ranks = stack.enter_context(joined(resolved))
+        stack.enter_context(random_state_kept(resolved.device))
         directory = None
         if out is not None and ranks.first:
             directory = stack.enter_context(RunDirectory(expanded(out)))
@@ -160,6 +162,7 @@ def resume(
     ]
     with contextlib.ExitStack() as stack:
         ranks = stack.enter_context(joined(resolved))
+        stack.enter_context(random_state_kept(resolved.device))
         directory = stack.enter_context(RunDirectory(paused.path, paused)) if ranks.first else None
         images = _images(paused.recipe, paused.asked.data if data is None else data, dataset)
         if paused.written.dataset_sha256 not in (None, images.sha256):
@@ -206,10 +209,11 @@ def find_lr(
     parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
     _, recipe, own = _asked(recipe, parts, dataset, fields)
     resolved, notes = resolve(execution or Execution(), own=own.steps)
-    trainer = Trainer(recipe, _images(recipe, data, dataset), resolved, own)
-    for line in [*notes, *trainer.notes]:
-        warnings.warn(line, stacklevel=2)
-    return range_test(trainer, start_lr=start_lr, end_lr=end_lr, steps=steps, progress=progress)
+    with random_state_kept(resolved.device):
+        trainer = Trainer(recipe, _images(recipe, data, dataset), resolved, own)
+        for line in [*notes, *trainer.notes]:
+            warnings.warn(line, stacklevel=2)
+        return range_test(trainer, start_lr=start_lr, end_lr=end_lr, steps=steps, progress=progress)
 
 
 def evaluate(

@@ -154,6 +154,14 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
+@contextmanager
+def random_state_kept(device: torch.device | str) -> Iterator[None]:
+    """Inside, torch's generators of the CPU and of this device may be seeded and used; then they are as before."""
+    device = torch.device(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
 _EXECUTION = ("foreach", "fused", "capturable")  # how an optimizer computes, here and now
 # Those for which to keep zeros of a parameter is as to keep nothing of it yet; SGD, where it dampens no gradient.
 _FROM_ZEROS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, Muon)

@@ -149,8 +149,11 @@ def test_a_checkpoint_still_being_written_at_the_end_goes_too(tmp_path: Path, mo
 def test_find_lr_finds_what_train_does(tmp_path: Path) -> None:
     """And what then is trained is, bit for bit, the recipe with these numbers in it."""
     recipe = replace(RECIPE.with_epochs(1), batch_size=30)
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
     found = fastcifar.find_lr(recipe, execution=CPU, dataset=dataset())
     trained = fastcifar.train(recipe, execution=CPU, dataset=dataset(), find_lr=True, out=tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's
     assert trained.found == found
     known = replace(recipe, dataset_sha256=dataset().sha256)
     assert trained.recipe == known.with_rates(min_lr=found.min_lr, max_lr=found.max_lr)
