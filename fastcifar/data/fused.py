@@ -83,7 +83,7 @@ class FusedLoader:
             yield self._executed(drawn)[:images], labels[:images]
 
     def place(self, plan: EpochPlan) -> None:
-        """Have the batches of `plan` ready for `placed`, in the place of those before; the host waits for no GPU."""
+        """Copy `plan` to the device for `placed`, over the plan before it; the host does not wait for the GPU."""
         arrays = self._arrays(plan)
         if not self._places:
             room = math.ceil(self._images / self._batch_size) * self._batch_size
@@ -94,17 +94,17 @@ class FusedLoader:
             place[..., : len(plan)].copy_(one, non_blocking=True)
 
     def choose(self, chosen: Tensor, images: int) -> None:
-        """Of what is in place go on with the training images that are `chosen` alone, a bool for each on the device,
-        which are so many of those in place."""
+        """Keep only those rows of the plan in place whose training images are `chosen` (n,) bool, on the device; they
+        are `images` many."""
         rows = (~chosen[self._places[0]]).sort(stable=True).indices[:images]
         for place in self._places:
             place[..., :images].copy_(place.index_select(-1, rows))
 
     def placed(self, number: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, labels and which training images (B,) int64 they are of batch `number` (1,) int64, on the device, of
-        what is in place; it has so many.
+        """Images, labels and indices of the training images (B,) int64 of batch `number` of the plan in place.
 
-        The host does not ask which one that is, so that one CUDA graph of this makes them all.
+        `images` is how many the batch has. `number` (1,) int64 lies on the device, and the host does not read it, so
+        that one CUDA graph makes every batch.
         """
         by_batch = (place.unflatten(-1, (-1, self._batch_size)) for place in self._places)
         indices, *drawn = (one.index_select(-2, number).squeeze(-2) for one in by_batch)

@@ -165,7 +165,7 @@ def print_accuracy(console: Console, record: Record) -> None:
     if said := beside(record):
         console.say(f"measured {said}: the seconds are not those of a quiet machine")
     if said := unclean(record.environment):
-        console.say(f"{said}: nobody else can have the source that was measured, and the leaderboard says so")
+        console.say(f"{said}: nobody else can get the source that was measured, and the leaderboard says so")
     if summary.petaflops and (own := optimizer_petaflops(record)) is not None:
         flops = _spread(record, "petaflops", ",.3g")
         console.say(f"{flops} petaFLOPs of training, forward and backward; the optimizer's own beside them: {own:,.3g}")

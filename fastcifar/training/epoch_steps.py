@@ -24,9 +24,10 @@ from fastcifar.training.step_graph import CudaGraphs, Graphed, Outputs
 class EpochSteps:
     """Takes the steps of epochs of `recipe`, and counts them in `state`.
 
-    With `graphs` each is one CUDA graph, which begins with the rates of the step and ends with its loss among those of
-    the epoch. Where the loader is `fused`, and there is no custom augmentation, the batch is made in it too: the host
-    asks for the next step and does nothing else. `notes` are lines for a person.
+    With `graphs` a step is one CUDA graph: it looks up the step's learning rates, trains, and writes the loss to its
+    place among the epoch's. With the `fused` loader and no custom augmentation the graph makes its batch too, so that
+    all the host does is replay it. Else a batch is loaded first and copied to where the graph begins. `notes` are lines
+    for a person.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class EpochSteps:
         return self._augment.notes if self._augment else []
 
     def prepare(self, plan: EpochPlan, epoch: int) -> None:
-        """Tell the device ahead what it has to know of `plan`, of epoch `epoch` (from 0), while it is busy."""
+        """Copy `plan`, of epoch `epoch` (from 0), to the device ahead of time, while it is busy with another epoch."""
         loader = self._placing.get(self._recipe.batch_size_of(epoch))
         if loader and not (self._in_place and self._in_place[0] is loader and self._in_place[1] is plan):
             loader.place(plan)
@@ -95,46 +96,69 @@ class EpochSteps:
     def of(
         self, plan: EpochPlan, seed: int, epoch: int, rates: Sequence[Sequence[float]], *, first: int = 0
     ) -> Generator[Tensor]:
-        """Take the steps of epoch `epoch` (from 0) from step `first` on: of the images of `plan`, which is of all, on
-        those that the recipe says, with the rates of each of the epoch's steps, for every group of parameters. An
-        custom augmentation draws by `seed`, which may be another than the recipe's.
+        """Take the steps of epoch `epoch` (from 0), beginning with step `first`.
 
-        Gives the loss () of each when it is taken, to be read before the next one. Fewer `rates` are fewer steps.
+        `plan` is the epoch's, of all training images; those that the recipe leaves out are skipped. `rates` has for
+        each step the learning rate of every group of parameters; with fewer rates there are fewer steps. A custom
+        augmentation draws by `seed`, which need not be the recipe's.
+
+        Yields the loss () of each step once it is taken, to be read before the next one.
         """
         if first >= len(rates):
             return
         size, total = self._recipe.batch_size_of(epoch), self._recipe.images_of(epoch, len(plan))
-        side, losses = self._recipe.image_size_of(epoch), self._state.image_losses
+        losses = self._state.image_losses
         chosen = losses.hardest(total) if losses and self._recipe.left_out_of(epoch) else None
-        take = self._graphed or self._taken
         self._number.fill_(first)
         if self._rates is not None:
             self._rates_of_steps[: len(rates)].copy_(torch.tensor(rates, dtype=torch.float32), non_blocking=True)
         batches = [min(size, total - number * size) for number in range(first, -(-total // size))]
+        shapes = [{"batch": batch, "size": size, "side": self._recipe.image_size_of(epoch)} for batch in batches]
         if loader := self._placing.get(size):
             self.prepare(plan, epoch)
             if chosen is not None:
                 loader.choose(chosen, total)
                 self._in_place = None
-            for _, batch in zip(rates[first:], batches, strict=False):
-                yield take(batch=batch, size=size, side=side)[0]
-            return
-        plan = plan[:total] if chosen is None else plan.where(chosen.cpu().numpy()[plan.indices])
+            yield from self._made_in_graph(shapes[: len(rates) - first])
+        else:
+            plan = plan[:total] if chosen is None else plan.where(chosen.cpu().numpy()[plan.indices])
+            yield from self._loaded(plan, shapes, seed, epoch, rates[first:], first)
+
+    def _made_in_graph(self, shapes: Sequence[dict[str, int]]) -> Generator[Tensor]:
+        """Steps whose batches the graph makes from what `loader.place` has put on the device."""
+        assert self._graphed
+        for shape in shapes:
+            yield self._graphed(**shape)[0]
+
+    def _loaded(
+        self,
+        plan: EpochPlan,
+        shapes: Sequence[dict[str, int]],
+        seed: int,
+        epoch: int,
+        rates: Sequence[Sequence[float]],
+        first: int,
+    ) -> Generator[Tensor]:
+        """Steps whose batches a loader makes, and a custom augmentation changes: this rank's rows of each."""
+        size, take = shapes[0]["size"], self._graphed or self._taken
         rows = self._ranks.rows(size)
         mine = self._ranks.part(plan, size)[first * rows :]
-        loaded = self._loaders[size].batches(mine)
+        batches = self._loaders[size].batches(mine)
         if self._augment:
-            loaded = self._augment.batches(loaded, seed, epoch, first)
+            batches = self._augment.batches(batches, seed, epoch, first)
         indices = torch.from_numpy(mine.indices).to(self._number.device).split(rows)
-        with contextlib.closing(loaded):
-            for now, batch, which, (images, labels) in zip(rates[first:], batches, indices, loaded, strict=False):
+        with contextlib.closing(batches):
+            for now, shape, which, (images, labels) in zip(rates, shapes, indices, batches, strict=False):
                 if self._rates is None:
                     optim.set_rates(self._state.optimizers, now)
-                yield take(images, labels, which, batch=batch, size=size, side=side)[0]
+                yield take(images, labels, which, **shape)[0]
 
     def _taken(self, *given: Tensor, batch: int, size: int, side: int) -> Outputs:
-        """A step at image size `side` on images, labels and which training images they are: this rank's, `given`, of a
-        batch of so many, or those that the loader of batch size `size` has in place."""
+        """A step on a batch of `batch` images, resized to `side` pixels.
+
+        `given` are this rank's images, their labels and which training images they are; without, the loader of batch
+        size `size` makes them from what it has in place.
+        """
         if self._rates is not None:
             self._rates.copy_(self._rates_of_steps.index_select(0, self._number)[0])
         images, labels, indices = given or self._placing[size].placed(self._number, batch)

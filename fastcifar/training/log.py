@@ -79,22 +79,22 @@ class Result:
 
 
 class Observer:
-    """Who is told how a run goes: a subclass overrides what it wants to hear of."""
+    """Base class of callbacks for a run: override the methods for what you want to be told."""
 
     def step(self, epoch: int, step: int) -> None:
-        """Step `step` (from 1) of epoch `epoch` (from 1) has been asked of the device."""
+        """Step `step` (from 1) of epoch `epoch` (from 1) has been launched on the device."""
 
     def testing(self) -> None:
-        """Some of the test images have been asked of the device."""
+        """A batch of test images has been launched on the device."""
 
     def epoch_steps(self, epoch: int, learning_rates: Sequence[float], losses: Sequence[float]) -> None:
-        """Of every step of epoch `epoch` (from 1) the learning rate, of the first group of parameters, and the loss.
+        """The learning rate (of the first parameter group) and the loss of every step of epoch `epoch` (from 1).
 
-        It is told before `epoch`, of an epoch that was resumed in its middle with the steps before.
+        Called before `epoch`; if the epoch was resumed in the middle, the steps before are included.
         """
 
     def epoch(self, log: EpochLog) -> None:
-        """An epoch is over."""
+        """An epoch has ended."""
 
     def note(self, line: str) -> None:
         """Something a person should know has happened, and training goes on."""

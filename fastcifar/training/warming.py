@@ -1,4 +1,4 @@
-"""What the steps before the first have to be of, and what they may leave behind that no `TrainState` takes back."""
+"""Warm-up: which steps to take before the first one, and whether they changed what no `TrainState` can restore."""
 
 import functools
 import hashlib
@@ -21,9 +21,8 @@ _OF_OPTIMIZERS = frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
 
 
 class Unseen:
-    """What custom code keeps where no state_dict has it, as far as it can be seen: attributes that are no
-    parameter, buffer or module of the network, nor the state or the groups of an optimizer; and how far the generators
-    of NumPy and of `random` are."""
+    """State of custom code that no state_dict holds, as far as it can be seen: attributes of modules and optimizers
+    other than parameters, buffers, sub-modules, state and groups; and the generators of NumPy and `random`."""
 
     def __init__(self, network: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self._network, self._optimizers = network, optimizers
@@ -31,8 +30,7 @@ class Unseen:
         self._before = self._digests()
 
     def changed(self) -> str:
-        """The names of what is another now, three at most; none: empty. To be asked once; those generators
-        are put back."""
+        """The names of what has changed, at most three; empty if nothing has. Call it once: it resets generators."""
         now, before = self._digests(), self._before
         del self._network, self._optimizers  # which are to go, perhaps
         random.setstate(self._generators[0])

@@ -119,7 +119,5 @@ def test_what_is_no_probability_is_refused(small: Dataset, tensor: str) -> None:
         lambda: probabilities(OnBytes(broken), small.test_images),
         lambda: score(OnBytes(broken), small.test_images, small.test_labels),
     ):
-        with pytest.raises(
-            InputError, match=r"^the network outputs NaN or infinity for 200 of 200 images"
-        ):
+        with pytest.raises(InputError, match=r"^the network outputs NaN or infinity for 200 of 200 images"):
             answer()
