@@ -4,8 +4,10 @@ They are counted by torch's FlopCounterMode, in which a multiplication and an ad
 them.
 """
 
+import contextlib
+import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from fastcifar.recipe import OwnModel, OwnOptimizer, Recipe
 from fastcifar.training.state import random_state_kept
 
 _IMAGES = 2  # batch normalisation takes no single one
+_ALONE = threading.RLock()  # of threads one counts at a time: torch's stance and its generators are those of all
 
 
 def flops_per_image(network: nn.Module, side: int = 32) -> float:
@@ -72,7 +75,7 @@ def work_of(recipe: Recipe, *, classes: int, own: OwnCode, device: torch.device)
     They are counted on a network and optimizers that are made anew for it, so that those of a run, and what was
     compiled of them, stay untouched.
     """
-    with random_state_kept(device):
+    with _ALONE, random_state_kept(device):
         network = models.build(recipe.model, classes, own.model).to(device)
         by_epoch = flops_by_epoch(network, recipe)
         return by_epoch, optimizer_flops(optim.make(network, recipe, own.optimizer))
@@ -92,8 +95,10 @@ def recounted(recipe: Recipe, *, classes: int) -> tuple[list[float] | None, floa
         return by_epoch, optimizer_flops([one for one in optim.make(network, recipe) if isinstance(one, Muon)])
 
 
-@contextmanager
+@contextlib.contextmanager
 def _uncompiled() -> Iterator[None]:
     """Compiled functions run as they were written: torch counts nothing inside of them, or refuses."""
-    with torch.compiler.set_stance("force_eager"):
+    with _ALONE, contextlib.ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled; to ask would import it
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

@@ -58,11 +58,8 @@ class Train(Trains):
     def run(self, console: Console) -> None:
         """Train, keep, report."""
         from fastcifar.bench.environment import process_start
-        from fastcifar.report.charts import keep_lr
         from fastcifar.report.progress import TrainingConsole
-        from fastcifar.report.run_page import write_report
         from fastcifar.report.tables import print_result
-        from fastcifar.report.tensorboard import TensorBoard
         from fastcifar.runs.api import resume, train
         from fastcifar.runs.directory import default_path
         from fastcifar.runs.observer import RunObserver, Start
@@ -75,6 +72,8 @@ class Train(Trains):
 
             def start(self, about: Start) -> None:
                 if about.found:
+                    from fastcifar.report.charts import keep_lr
+
                     keep_lr(about.found, path)
 
         rank, count = processes()
@@ -103,7 +102,11 @@ class Train(Trains):
             console.say(f"{count} processes, each with its share of every batch")
         try:
             require_no_link(path / "tensorboard")
-            board = TensorBoard(path / "tensorboard") if self.tensorboard else None
+            board = None
+            if self.tensorboard:
+                from fastcifar.report.tensorboard import TensorBoard
+
+                board = TensorBoard(path / "tensorboard")
             about["observers"] = [RangeTest(), TrainingConsole(console), *([board] if board else [])]
             if run:
                 trained = resume(path, recipe=self.recipe, trust_code=self.trust_code, **about)
@@ -122,6 +125,8 @@ class Train(Trains):
         if board and answers:
             board.pictures(answers, trained.dataset)
         if self.report:
+            from fastcifar.report.run_page import write_report
+
             console.say(f"report: {write_report(path, dataset=trained.dataset, found=answers, model=own)}")
 
     def _restarted(self) -> Path | None:

@@ -8,7 +8,6 @@ from time import perf_counter
 
 import numpy as np
 import torch
-import torch._dynamo
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -55,6 +54,8 @@ class FusedLoader:
         expression = _expression(3 * self._side, augmentation.cutout, 1 / std, -mean / std, dtype)
         self._execute = expression
         if compiler() is not None if compiled is None else compiled:
+            from torch._dynamo.exc import BackendCompilerFailed  # torch's compiler takes two seconds to import
+
             kernels = [torch_compiled(expression)]
             if device.type == "cpu" and torch.get_num_threads() > 1:
                 kernels.append(torch_compiled(expression, options={"cpp.threads": 1}))
@@ -65,7 +66,7 @@ class FusedLoader:
             try:
                 for kernel in kernels:
                     kernel(self._bank, *drawn)  # compiles here, and not in the first batch
-            except torch._dynamo.exc.BackendCompilerFailed as error:
+            except BackendCompilerFailed as error:
                 said = str(error.inner_exception).strip().partition("\n")[0]
                 raise RunError(f"torch.compile failed: {said}; --loader dali needs no compiler") from error
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from fastcifar.training.log import EpochTimes, epochs_to
 
-# scipy's statistics are imported where they are used: it takes a second, and --help must not.
+# scipy is imported where it is used: --help must not wait for it.
 
 ProtocolName = Literal["first-crossing", "fixed-budget"]
 P_LIMIT = 0.01
@@ -35,9 +35,9 @@ def interval(values: Sequence[float]) -> tuple[float, float | None, float | None
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None, None
-    from scipy import stats
+    from scipy import special
 
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = float(special.stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
     return mean, mean - half, mean + half
 
 
@@ -68,6 +68,6 @@ def runs_to_settle(accuracies: Sequence[float], target: float) -> int | None:
 
 
 def _p(mean: float, spread: float, runs: int, target: float) -> float:
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.sf((mean - target) / (spread / math.sqrt(runs)), runs - 1))
+    return float(special.stdtr(runs - 1, (target - mean) / (spread / math.sqrt(runs))))

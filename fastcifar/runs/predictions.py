@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor, nn
 
 from fastcifar.data.dataset import Dataset
@@ -194,6 +193,8 @@ def precision_by_class(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def wilson(right: NDArray[np.int64], images: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Ends of the 95 % score interval (Wilson 1927) of a share `right` / `images`, elementwise; NaN for no images."""
+    from scipy import stats  # whose import takes a second, here and below
+
     ends = np.full((2, len(images)), np.nan)
     for k in np.flatnonzero(images):
         ends[:, k] = stats.binomtest(int(right[k]), int(images[k])).proportion_ci(method="wilson")
@@ -207,6 +208,8 @@ def p_of_equals(right: NDArray[np.bool_]) -> float:
     Of two McNemar's test (1947), exact; of more Cochran's Q (1950), by the chi-squared distribution. 1 where all are
     right of the same images.
     """
+    from scipy import stats
+
     split = right[:, right.any(axis=0) & ~right.all(axis=0)]
     runs, images = split.shape
     if not images:

@@ -4,7 +4,6 @@ from collections.abc import Generator
 
 import numpy as np
 import torch
-import torch._dynamo
 from torch import Tensor
 
 from fastcifar.errors import InputError
@@ -55,12 +54,14 @@ class OwnAugmentation:
 
     def _compile(self, images: Tensor) -> None:
         """Take the compiled function's place of the plain one, if there is one, of which there is one try."""
+        from torch._dynamo.exc import TorchDynamoException
+
         self._compiled = False
         function = compiled(self._function, fullgraph=True)
         try:
             function(images, _generator(self._device, 0, 0, 0))
             self._function = function
-        except torch._dynamo.exc.TorchDynamoException:
+        except TorchDynamoException:
             self.notes.append(f"{self._name}: torch.compile does not take it whole: it runs eagerly")
 
 

@@ -17,7 +17,6 @@ from fastcifar.recipe import Recipe
 
 _OF_MODULES = frozenset(vars(nn.Module()))
 _CODE = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.SystemRandom)
-_OF_OPTIMIZERS = frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
 
 
 class Unseen:
@@ -49,9 +48,15 @@ class Unseen:
             for name in vars(module).keys() - _OF_MODULES:
                 found[f"{place}.{name}".lstrip(".")] = _digest(vars(module)[name], known)
         for optimizer in self._optimizers:
-            for name in vars(optimizer).keys() - _OF_OPTIMIZERS:
+            for name in vars(optimizer).keys() - _of_optimizers():
                 found[f"{type(optimizer).__name__}.{name}"] = _digest(vars(optimizer)[name], known)
         return found
+
+
+@functools.cache
+def _of_optimizers() -> frozenset[str]:
+    """The attributes of every optimizer. To make one imports torch's compiler, which takes two seconds."""
+    return frozenset(vars(torch.optim.SGD([torch.zeros(1)], lr=1.0)))
 
 
 def shapes_of(recipe: Recipe, steps: Sequence[int], images: int) -> list[tuple[int, int]]:

@@ -1,5 +1,7 @@
 """Operations of training: the published figures, closed forms, and no trace of the counting."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,3 +130,27 @@ def test_code_of_somebodys_own_is_counted_where_it_is_trained_and_never_run_to_c
     assert recounted(recipe, classes=10) == (None, None)
     by_epoch, optimizer = recounted(Recipe(optimizer=OwnOptimizer("x.py:make")), classes=10)
     assert (len(by_epoch or []), optimizer) == (24, None)
+
+
+def test_threads_that_count_at_once_leave_torch_compiling() -> None:
+    """To run uncompiled is a stance of all threads: the second would put back, as it ends, what the first had taken."""
+    first_in, first_out = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with flops._uncompiled():
+            first_in.set()
+            first_out.wait(timeout=60)
+
+    def second() -> None:
+        first_in.wait(timeout=60)
+        threading.Timer(0.2, first_out.set).start()
+        with flops._uncompiled():
+            first_out.wait(timeout=60)
+            time.sleep(0.2)  # the first one's end comes before its own
+
+    threads = [threading.Thread(target=one) for one in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch._dynamo.eval_frame._stance.stance == "default"

@@ -199,7 +199,7 @@ def test_without_a_recipe_it_says_which_and_why(
 ) -> None:
     monkeypatch.setattr("fastcifar.commands.command.has_gpu", lambda: False)
     assert main([*TOY, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
-    assert "recipe laptop, since no CUDA device" in capsys.readouterr().out
+    assert "recipe laptop (found no GPU" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe_name"] == "laptop"
 
 

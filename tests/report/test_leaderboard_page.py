@@ -495,7 +495,7 @@ def test_few_runs_are_shown_by_their_ends_and_more_by_an_interval(tmp_path: Path
     assert shown[2] == ("min 72.27, max 72.99", "72.63 (72.27 to 72.99)")
     assert shown[4] == ("min 72.27, max 74.43", "73.35 (72.27 to 74.43)")
     assert shown[5] == ("72.30 – 75.12", "73.71 ± 1.41")
-    assert "<strong>p</strong> is how often" in text
+    assert "<strong>p</strong> is the probability" in text
 
 
 @pytest.mark.parametrize("seconds", [3.2e-5, 1e8])
