@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fastcifar import documented as api
 from fastcifar.commands import documented
 from fastcifar.commands.command import COMMANDS
 from fastcifar.commands.parse import parse
@@ -23,6 +24,10 @@ def test_the_page_of_commands_is_current() -> None:
     assert (ROOT / "docs/reference/commands.md").read_text() == page
     for name in COMMANDS:
         assert f"fastcifar {name}`" in page
+
+
+def test_the_page_of_the_python_api_is_current() -> None:
+    assert (ROOT / "docs/reference/python.md").read_text() == api.markdown()
 
 
 def test_they_build_without_a_warning(tmp_path: Path) -> None:

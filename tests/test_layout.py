@@ -26,7 +26,7 @@ ORDER = [
         "bench",
         "runs",
     ],
-    *["records", "peers", "report", "commands", "__main__"],
+    *["records", "peers", "report", "commands", "documented", "__main__"],
 ]
 LONGEST = 320  # lines of a module: past about 300 it is two
 

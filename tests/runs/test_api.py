@@ -261,7 +261,7 @@ def test_the_api_is_named_and_waits_for_torch() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/python.md").read_text()
     for name in fastcifar.__all__:
         assert callable(getattr(fastcifar, name))
-        assert f"::: fastcifar.{name}\n" in page, name
+        assert f"### `fastcifar.{name}`\n" in page, name
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = fastcifar.trian
 
