@@ -76,24 +76,26 @@ class _Plain(ast.NodeTransformer):
             return node.slice.elts[0]
         return node.slice if name == "tyro.conf.AvoidSubcommands" else node
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:
+    def visit_Call(self, node: ast.Call) -> ast.AST | None:
+        if ast.unparse(node.func) != "field":
+            return node
         made = next((one.value for one in node.keywords if one.arg == "default_factory"), None)
-        return ast.Call(made, [], []) if made else node
+        return ast.Call(made, [], []) if made else None
 
 
 def _signature(function: ast.FunctionDef) -> str:
     """`def name(...) -> ...`, each parameter on a line of its own where one line is too long."""
-    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
-    line = f"def {function.name}({ast.unparse(function.args)}){returns}"
-    if len(line) <= WIDTH:
-        return line
-    given, pad = function.args, "    "
+    given = function.args
     defaults = [None] * (len(given.args) - len(given.defaults)) + list(given.defaults)
     parameters = [_parameter(one, default) for one, default in zip(given.args, defaults, strict=True)]
     parameters += [f"*{ast.unparse(given.vararg)}"] if given.vararg else ["*"] if given.kwonlyargs else []
     parameters += [_parameter(one, default) for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
     parameters += [f"**{ast.unparse(given.kwarg)}"] if given.kwarg else []
-    return "\n".join([f"def {function.name}(", *(f"{pad}{one}," for one in parameters), f"){returns}"])
+    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
+    line = f"def {function.name}({', '.join(parameters)}){returns}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join([f"def {function.name}(", *(f"    {one}," for one in parameters), f"){returns}"])
 
 
 def _parameter(one: ast.arg, default: ast.expr | None) -> str:

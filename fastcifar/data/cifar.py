@@ -26,9 +26,9 @@ def load_cifar10(folder: str | Path | None = None) -> Dataset:
     >>> fastcifar.load_cifar10().train_images.shape
     (50000, 32, 32, 3)
 
-    Looks in `folder`, else in `$FASTCIFAR_DATA`, else in the user's cache, into which it downloads at need. A folder
-    holds `cifar-10-batches-py`, as torchvision lays it out. Raises `InputError`, one line, where CIFAR-10 is not to be
-    had, a file is damaged (its MD5 is not the published one) or cannot be read.
+    It is read from `folder`, else from `$FASTCIFAR_DATA`, else from the user's cache, into which it is downloaded if
+    needed. The folder contains `cifar-10-batches-py`, torchvision's layout. Raises `InputError`, one line, if CIFAR-10
+    cannot be found or downloaded, or a file cannot be read or does not match its published MD5.
     """
     return _loaded(CIFAR10, "cifar10", folder, MEAN, STD)
 

@@ -26,10 +26,10 @@ def load_folder(folder: str | Path, name: str | None = None) -> Dataset:
     >>> fastcifar.load_folder("photos").classes
     ('cat', 'dog')
 
-    The classes are the sub-folders of train, in the order of their names; mean and standard deviation those of the
-    training images; `name` by default the folder's own. What was read is kept in the user's cache as arrays, for as
-    long as no file is another (by name, size and time). Raises `InputError`, one line, where a folder lacks or holds
-    nothing, a class of test is none of train's, or a file is no image.
+    The classes are the sub-folders of train, sorted by name; mean and standard deviation are those of the training
+    images; `name` defaults to the folder's. The arrays are kept in the user's cache until a file changes (by name, size
+    or time). Raises `InputError`, one line, if a folder is missing or empty, test has a class that train has not, or a
+    file is not an image.
     """
     folder = expanded(folder)
     try:

@@ -102,7 +102,7 @@ def loader(
     dtype: torch.dtype = torch.float32,
     split: Literal["train", "test"] = "train",
 ) -> Epochs:
-    """A loader to iterate over, on its own: each time gives the augmented batches of the next epoch of `dataset`.
+    """A loader for any training loop: each iteration over it yields the augmented batches of the next epoch.
 
     >>> images = np.zeros((8, 32, 32, 3), np.uint8)
     >>> dataset = fastcifar.Dataset.from_arrays(images, np.arange(8), images, np.arange(8))
@@ -111,11 +111,11 @@ def loader(
     (4, 3, 32, 32) 4
     (4, 3, 32, 32) 4
 
-    With `split` "test" it gives the test images each time, in their order, normalised and not augmented. `name` auto is
-    what training takes here; `device` auto is CUDA if there is a GPU, else the CPU. With `drop_last` an epoch has no
-    last, smaller batch: its images are left out. `epoch` of what is returned is the next one, from 0. `pad` to `cutout`
-    are those of a recipe's `augmentation`; `dtype` is for `fused` (the others give float32). Raises `InputError` at a
-    value out of range, and at CUDA where there is none.
+    With `split` "test" it yields the test images, in order, normalised and without augmentation. `name` auto is the
+    loader that training would use here; `device` auto is CUDA if there is a GPU, else the CPU. `drop_last` drops the
+    last, smaller batch of an epoch. The `epoch` of the returned object is the number of the next epoch, from 0. `pad`
+    to `cutout` are those of a recipe's `augmentation`; `dtype` is for `fused` (the others yield float32). Raises
+    `InputError` at a value out of range, and at CUDA without a GPU.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(f"dataset: a {type(dataset).__name__}; Dataset.from_arrays makes a data set of arrays")

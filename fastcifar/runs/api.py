@@ -59,27 +59,30 @@ def train(
     since: float | None = None,
     **fields: Any,
 ) -> Trained:
-    """Train `recipe` (a `Recipe`, a name that ships such as "laptop", or a TOML file), testing after every epoch.
+    """Train `recipe`, testing after every epoch: a `Recipe`, the name of one that ships, or a TOML file.
 
     >>> trained = fastcifar.train("seed", epochs=1, model={"width": 2}, dataset="synthetic", limit_train=512)
     >>> trained.epochs, trained.path
     (1, None)
 
-    `model`, `optimizer` and `augmentation` take the place of the recipe's: what makes one, as `fastcifar.own` says
-    (`NetworkFactory`, `OptimizerFactory`, `AugmentationFunction`), the name of one ("speednet", "my_net.py:Net"), or
-    values that its table changes; so do any other `fields` of a recipe. `execution` is by default what this machine
-    does fastest. The images are those of `dataset` (one in memory, the name of one, or a folder), else the recipe's, as
-    many as the recipe asks for; CIFAR-10 is looked for in `data`, see `load_cifar10`. With `find_lr` a learning-rate
-    range test comes first, whose LRMIN and LRMAX take the place of the recipe's. With `out`, a new or empty folder, the
-    run is kept there as `fastcifar train` does, for `load`, under `name` (by default that of the recipe); without,
-    nothing is written. In a process of several that torchrun started they train together, and the first alone writes
-    and tells. `observers` are told of every step and epoch, and a `RunObserver` of start and end, such as
-    `TrainingConsole`, which prints how it goes, or `fastcifar.report.tensorboard.TensorBoard`; one that is a context
-    manager is entered meanwhile. Where there is none, what a person should know is a warning. The wall_seconds kept
-    count from `since` (Unix time), by default now.
+    `model`, `optimizer` and `augmentation` replace the recipe's. Each is a callable that makes one (see
+    `fastcifar.own`: `NetworkFactory`, `OptimizerFactory`, `AugmentationFunction`), a name ("speednet",
+    "my_net.py:Net"), or a dict of fields to change; other `fields` of the recipe are keyword arguments too.
 
-    Raises `InputError` at a recipe, code, device, data or folder that will not do, `RunError` at a loss that is not
-    finite. torch's random generators are afterwards as they were.
+    The images are those of `dataset` (a `Dataset`, a name or a folder), by default the recipe's; CIFAR-10 is looked for
+    in `data` (see `load_cifar10`). `execution` defaults to what is fastest on this machine. With `find_lr`, a
+    learning-rate range test comes first, and its LRMIN and LRMAX replace the recipe's.
+
+    With `out`, a new or empty folder, the run is kept there for `load`, as `fastcifar train` does, under `name` (by
+    default the recipe's); without it nothing is written. `wall_seconds` counts from `since` (Unix time), by default
+    now. In several processes started by torchrun, all train together, and only the first one writes and reports.
+
+    `observers` are called after every step and epoch, a `RunObserver` also at the start and the end: for example
+    `TrainingConsole`, which prints progress, or `fastcifar.report.tensorboard.TensorBoard`. An observer that is a
+    context manager is entered for the duration. Without observers, notes for the user are warnings.
+
+    torch's random generators are left as they were. Raises `InputError` at an unusable recipe, code, device, data or
+    folder, and `RunError` at a loss that is not finite.
     """
     began = began_at(since)
     require_no_import()
@@ -124,19 +127,19 @@ def resume(
     observers: Sequence[Observer] = (),
     since: float | None = None,
 ) -> Trained:
-    """Go on with the run in the directory `run`, which was interrupted, from its last checkpoint.
+    """Continue the interrupted run in the directory `run` from its last checkpoint.
 
     >>> fastcifar.resume("runs/stopped").epochs
     2
 
-    On the CPU it ends as if it had never been interrupted, bit for bit, times aside. `execution` is by default the
-    run's where this machine has it; another is said in a note. `data` or `dataset` is where the images are now, by
-    default where they were. Custom code is the file it was, if it has not changed; else what `model`, `optimizer`
-    and `augmentation` give, or with `trust_code` the copy in the run. `recipe` is only compared. The rest is as in
-    `train`.
+    On the CPU it ends bit for bit as if it had never been interrupted, times aside. `execution` defaults to the run's,
+    as far as this machine has it; a note says what differs. `data` or `dataset` says where the images are now, if they
+    have moved. Custom code is read from its file, if that is unchanged; otherwise pass `model`, `optimizer` or
+    `augmentation`, or `trust_code` to execute the copy in the run. `recipe` is only compared with the run's. The rest
+    is as in `train`.
 
-    Raises `InputError` where the run is finished, is being trained, or recipe, code or images are not the run's, and as
-    `train` does.
+    Raises `InputError` if the run is finished or being trained, or if recipe, code or images differ from the run's, and
+    as `train` does.
     """
     began = began_at(since)
     callables = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
@@ -199,11 +202,11 @@ def find_lr(
     >>> 0 < found.min_lr < found.max_lr
     True
 
-    It takes `steps` steps, at rates from `start_lr` to `end_lr` in equal factors: by default from 1e-5 to 1, for an
-    optimizer that brings its rates the factors of these from 0.001 to 100. `recipe.with_rates(min_lr=..., max_lr=...)`
-    puts what it found into a recipe (`load_recipe`); `train(..., find_lr=True)` does both. The other arguments are
-    those of `train`; `progress` is told each step and how many there are at most. Raises `InputError` as `train` does,
-    and `RunError` where the loss does not fall.
+    It takes `steps` steps at learning rates spaced geometrically from `start_lr` to `end_lr`: by default from 1e-5 to
+    1, or, for an optimizer with learning rates of its own, at factors on these from 0.001 to 100.
+    `recipe.with_rates(min_lr=..., max_lr=...)` puts the result into a recipe; `train(..., find_lr=True)` does both.
+    `progress` is called with each step and the largest number of steps; the other arguments are those of `train`.
+    Raises `InputError` as `train` does, and `RunError` if the loss does not fall.
     """
     require_no_import()
     parts = {"model": model, "optimizer": optimizer, "augmentation": augmentation}
@@ -225,22 +228,22 @@ def evaluate(
     tta: TTA | None = None,
     trust_code: bool = False,
 ) -> Tested:
-    """What the weights of the finished run directory `run` say of the test images, as the run tested them: accuracy,
-    confusion matrix, calibration, the surest mistakes.
+    """Test the weights of the finished run directory `run` as the run did: accuracy, confusion matrix, calibration,
+    most confident mistakes.
 
     >>> 0 <= fastcifar.evaluate("runs/mine").accuracy <= 1
     True
 
-    Or a network that was trained in another loop, in float32 and on its device, of the test images of
-    `dataset`, by default CIFAR-10's, with as many views of each as `tta` says.
+    Or test a network that was trained elsewhere, in float32 on its own device, on the test images of `dataset`
+    (default: CIFAR-10), with the test-time augmentation `tta`.
 
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
     >>> 0 <= fastcifar.evaluate(network, dataset="synthetic").accuracy <= 1
     True
 
-    Those of a run are its own, CIFAR-10 from `data` (see `load_cifar10`), or all test images of `dataset`, in memory or
-    a folder, whose classes have to be the run's. `model` and `trust_code` are those of `load`. Raises `InputError` as
-    `load` does, and where there are no images.
+    A run is tested on its own test images (CIFAR-10 from `data`, see `load_cifar10`), or on all test images of
+    `dataset`, in memory or a folder, which must have the run's classes. `model` and `trust_code` are those of `load`.
+    Raises `InputError` as `load` does, and if there are no images.
     """
     if tta not in (None, *get_args(TTA)):
         raise InputError(f"tta: {short(tta)}; there are {', '.join(get_args(TTA))}")

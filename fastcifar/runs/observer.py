@@ -27,7 +27,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Trained(Result):
-    """A result with the network it is about, in evaluation mode on the device it was trained on, and every epoch.
+    """The result of a run, with its log and its network, in evaluation mode on the device it was trained on.
 
     >>> trained = fastcifar.train("seed", epochs=1, model={"width": 2}, dataset="synthetic", limit_train=512)
     >>> trained.final_accuracy == trained.log[-1].test_accuracy, trained.time_to_target
@@ -48,7 +48,7 @@ class Trained(Result):
 
 
 class RunObserver(Observer):
-    """An observer who is told of a run's start and end too: a subclass overrides what it wants to hear of.
+    """An observer that is also told of the start and the end of a run: override the methods you need.
 
     >>> class Best(fastcifar.RunObserver):
     ...     accuracy = 0.0
@@ -61,7 +61,7 @@ class RunObserver(Observer):
     """
 
     def start(self, about: Start) -> None:
-        """All is set up; the first step comes next."""
+        """Everything is set up; training begins."""
 
     def finish(self, trained: Trained) -> None:
-        """The run is over, and kept if it is to be."""
+        """The run has ended, and is kept if it was to be."""

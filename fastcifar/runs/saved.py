@@ -113,10 +113,10 @@ def load(run: str | Path, *, model: NetworkFactory | None = None, trust_code: bo
     >>> network(fastcifar.normalise(np.zeros((1, 32, 32, 3), np.uint8))).shape
     torch.Size([1, 10])
 
-    It takes normalised images (B, 3, 32, 32) (`fastcifar.normalise` makes them of bytes) and gives logits
-    (B, classes); `predict` of one that ships gives probabilities. A custom network is made by `model`, or
-    with `trust_code` by the source that came with the run, which is executed. Nothing is unpickled. Raises
-    `InputError`, one line, where `run` is no finished run directory or is damaged, or its code is not to be run.
+    It maps normalised images (B, 3, 32, 32), which `fastcifar.normalise` makes from bytes, to logits (B, classes);
+    networks that ship also have `predict`, which gives probabilities. A custom network is built by `model`, or, with
+    `trust_code`, by executing the source that came with the run. Nothing is unpickled. Raises `InputError`, one line,
+    if `run` is not a finished run directory or is damaged, or if its code may not be executed.
     """
     return open_run(run, model=model, trust_code=trust_code).model
 

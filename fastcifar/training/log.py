@@ -97,7 +97,7 @@ class Observer:
         """An epoch has ended."""
 
     def note(self, line: str) -> None:
-        """Something a person should know has happened, and training goes on."""
+        """Something has happened that the user should know; training continues."""
 
 
 def diverged(what: str, value: float, epoch: int, step: int, rate: float) -> str:
