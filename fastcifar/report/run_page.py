@@ -44,7 +44,7 @@ def write_report(
     >>> fastcifar.write_report("runs/mine").as_posix()
     'runs/mine/report/index.html'
 
-    `run` is the directory of a finished run. Its images are `dataset` (in memory or a folder), or they are loaded again,
+    `run` is the directory of a finished run. Its images are `dataset` (in memory or a folder), or are loaded again,
     CIFAR-10 from `data` (see `load_cifar10`). The weights are tested again for what the log does not hold, unless you
     pass what `evaluate` returned as `found`. `model` and `trust_code` are those of `load`.
     Raises `InputError`, one line, if the run is not finished, has other images, or a file cannot be written.
