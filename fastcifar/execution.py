@@ -28,15 +28,11 @@ class Execution:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Device to train on; auto: the GPU if there is one (the first in $CUDA_VISIBLE_DEVICES), else the CPU."""
     loader: Literal["auto", "dali", "fused"] = "auto"
-    """dali: NVIDIA DALI; fused: one compiled index expression over images kept on the device. auto: fused, which is
-    many times faster on GPUs and CPUs, or dali if there is no compiler."""
+    """dali: NVIDIA DALI; fused: one compiled kernel. auto: fused, many times faster; dali if there is no compiler."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the network's arithmetic; auto: bfloat16 if the hardware has it, else float16 on GPUs, float32 on
-    CPUs."""
+    """Precision of the arithmetic; auto: bfloat16 if the hardware has it, else float16 on GPUs, float32 on CPUs."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune", "cuda-graph"] = "auto"
-    """Mode of torch.compile; cuda-graph: mode default, with the whole step, optimizers included, as one CUDA graph.
-    auto: cuda-graph on a GPU; reduce-overhead (separate graphs of the forward and backward passes) with float16 or your
-    own network or optimizer; default in several processes; off on CPUs, where compiling gained nothing."""
+    """Mode of torch.compile. auto: cuda-graph (a whole step as one graph) or reduce-overhead on GPUs, off on CPUs."""
     sync_batchnorm: bool = False
     """With several processes, take batch statistics over the whole batch instead of over each process's rows."""
     checkpoint_seconds: float = 60

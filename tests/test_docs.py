@@ -1,6 +1,7 @@
 """The pages under docs/: what is generated is current, they build without a warning, what they tell to type exists."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -28,6 +29,17 @@ def test_the_page_of_commands_is_current() -> None:
 
 def test_the_page_of_the_python_api_is_current() -> None:
     assert (ROOT / "docs/reference/python.md").read_text() == api.markdown()
+
+
+@pytest.mark.parametrize("module", ["execution.py", "recipe/__init__.py", "recipe/tables.py", "commands"])
+def test_the_help_of_a_flag_is_one_line(module: str) -> None:
+    """tyro ends a line of --help where a docstring does."""
+    place = ROOT / "fastcifar" / module
+    for file in [place] if place.is_file() else place.glob("*.py"):
+        classes = (one for one in ast.walk(ast.parse(file.read_text())) if isinstance(one, ast.ClassDef))
+        for field, said in (pair for one in classes for pair in itertools.pairwise(one.body)):
+            if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr):
+                assert "\n" not in ast.literal_eval(said.value), ast.unparse(field)
 
 
 def test_they_build_without_a_warning(tmp_path: Path) -> None:

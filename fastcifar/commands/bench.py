@@ -37,8 +37,7 @@ class Accuracy(Trains):
     resume: bool = False
     """Continue the record named by --json up to --runs, also in the middle of an interrupted run."""
     parallel: bool = False
-    """Make several runs at once on a Ray cluster (without one, on this machine): one per GPU, or one per machine that
-    has none. An interrupted run starts over. Needs the extra ray."""
+    """Make runs at once on a Ray cluster or this machine, one per GPU (or machine without); needs the extra ray."""
     workers: Annotated[int | None, optional("N")] = None
     """With --parallel: number of runs at once."""
     allow_shared: bool = False
@@ -134,15 +133,13 @@ class Peers(Trains):
     runs: int = 1
     """Number of runs of each program."""
     minutes: Annotated[float | None, optional("X")] = None
-    """Stop each program this many minutes after its start and count the runs that it has finished. A program that has
-    not finished any, since most compile first, gets up to four times as long."""
+    """Stop a program after this many minutes and count its finished runs; for its first it has four times as long."""
     protocol: ProtocolName = "first-crossing"
     """As in `fastcifar bench accuracy`."""
     peer: Annotated[tuple[str, ...], arg(metavar="NAME=PATH")] = ()
     """Rivals and the checkouts of their programs: airbench=DIR cifar10-speedrun=DIR hlb-CIFAR10=DIR."""
     out: Annotated[Path | None, optional("DIR")] = None
-    """Folder for each program's record, written after every run, or at the end of a program that makes many runs by
-    itself."""
+    """Folder for each program's record: written after every run, or at the end if the program makes many by itself."""
 
     def run(self, console: Console) -> None:
         """Run them, keeping each one's record after every run, and print the ratios."""

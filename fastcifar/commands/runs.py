@@ -66,8 +66,7 @@ class Eval(Command):
 
     path: Run
     tta: Literal["recipe", "none", "flip", "flip+shift", "flip+shift-quarter"] = "recipe"
-    """Test-time augmentation: also average over the mirrored image (flip), and over images shifted by a pixel (6
-    views, airbench's), for all images or for the least certain quarter; recipe: as in the run."""
+    """Test-time augmentation: flip averages 2 views, flip+shift 6, -quarter 6 for the least certain; recipe: as run."""
     images: Annotated[Path | None, optional("DIR")] = None
     """Test on the images in this folder, in sub-folders named after the classes, instead of the run's test set."""
     device: Device = "auto"

@@ -78,11 +78,9 @@ class Recipe:
     batch_size: Annotated[int, Field(ge=1)] = 512
     """Images per step."""
     batch_sizes: Annotated[tuple[Count, ...], Field(max_length=100_000), optional()] = ()
-    """Images per step, by epoch; the last value holds for all later epochs. Empty: batch_size throughout. Scales with
-    epochs unless you set it."""
+    """Images per step, by epoch, the last for all later ones; empty: batch_size. Scales with epochs unless set."""
     image_sizes: Annotated[tuple[Annotated[int, Field(ge=8, le=32)], ...], Field(max_length=100_000), optional()] = ()
-    """Side of the training images in pixels, by epoch (progressive resizing); the last value holds for all later
-    epochs. Empty: 32. Scales with epochs unless you set it."""
+    """Progressive resizing: side by epoch, the last for all later ones; empty: 32. Scales with epochs unless set."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights and of every epoch's plan."""
     target: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -258,9 +258,9 @@ class Selection:
     leave_out: Fraction = 0.0
     """Share of the images that an epoch leaves out: those with the lowest loss when they were last trained on."""
     after_epoch: Annotated[int, Field(ge=1)] = 1
-    """Number of initial epochs that use all images; scales with epochs unless you set it."""
+    """Number of initial epochs that use all images; scales with epochs unless set."""
     last_epochs: Annotated[int, Field(ge=0)] = 0
-    """Number of final epochs that use all images; scales with epochs unless you set it."""
+    """Number of final epochs that use all images; scales with epochs unless set."""
 
 
 @dataclass(frozen=True)
@@ -277,9 +277,9 @@ class Schedule:
     max_lr: Positive = 0.005
     """Learning rate at the peak (LRMAX); for an optimizer with its own rates, a factor on them, usually 1."""
     peak_epoch: NonNegative = 5.0
-    """Epoch at whose end the peak is reached; scales with epochs unless you set it."""
+    """Epoch at whose end the peak is reached; scales with epochs unless set."""
     hold_epochs: NonNegative = 0.0
-    """Epochs to stay at the peak before the descent; scales with epochs unless you set it."""
+    """Epochs to stay at the peak before the descent; scales with epochs unless set."""
     shape: Literal["linear", "cosine"] = "linear"
     """Shape of the ascent and the descent."""
 
@@ -307,10 +307,8 @@ class Evaluation:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     tta: Literal["none", "flip", "flip+shift", "flip+shift-quarter"] = "none"
-    """Test-time augmentation: also average over the mirrored image (flip), and over shifted ones (6 views), for all
-    images or for the least certain quarter."""
+    """Test-time augmentation: flip averages 2 views, flip+shift 6, -quarter 6 for the least certain 25 % of images."""
     weights: Literal["average", "network"] = "average"
     """Which weights are tested and kept: their average if there is one, or the network's own."""
     epochs: Annotated[tuple[Count, ...], Field(max_length=1000), optional()] = ()
-    """Epochs (counted from 1) after which to test, besides the last one. Empty: after every epoch. Scales with epochs
-    unless you set it."""
+    """Epochs (from 1) to test after, besides the last one; empty: all. Scales with epochs unless set."""
