@@ -54,15 +54,15 @@ def _described(value: Any) -> Iterator[str]:
         return
     assert isinstance(tree, ast.ClassDef)
     yield from _text(ast.get_docstring(tree))
-    fields = [one for one in tree.body if isinstance(one, ast.AnnAssign) and "ClassVar" not in ast.unparse(one)]
+    fields = [one for one in tree.body if isinstance(one, ast.AnnAssign) and "ClassVar" not in _source(one)]
     methods = [one for one in tree.body if isinstance(one, ast.FunctionDef)]
     public = [one for one in methods if not one.name.startswith("_") or (one.name == "__init__" and not fields)]
     if fields:
-        yield from ("", *_code([ast.unparse(_Plain().visit(one)) for one in fields]))
+        yield from ("", *_code([_source(_Plain().visit(one)) for one in fields]))
     for one in public:
         if not ast.get_docstring(one) and one.name != "__init__":
             continue  # it is a base class's
-        yield from ("", *_code([*(f"@{ast.unparse(mark)}" for mark in one.decorator_list), _signature(one)]))
+        yield from ("", *_code([*(f"@{_source(mark)}" for mark in one.decorator_list), _signature(one)]))
         yield from _text(ast.get_docstring(one))
 
 
@@ -71,13 +71,13 @@ class _Plain(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
-        name = ast.unparse(node.value)
+        name = _source(node.value)
         if name == "Annotated" and isinstance(node.slice, ast.Tuple):
             return node.slice.elts[0]
         return node.slice if name == "tyro.conf.AvoidSubcommands" else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST | None:
-        if ast.unparse(node.func) != "field":
+        if _source(node.func) != "field":
             return node
         made = next((one.value for one in node.keywords if one.arg == "default_factory"), None)
         return ast.Call(made, [], []) if made else None
@@ -88,18 +88,22 @@ def _signature(function: ast.FunctionDef) -> str:
     given = function.args
     defaults = [None] * (len(given.args) - len(given.defaults)) + list(given.defaults)
     parameters = [_parameter(one, default) for one, default in zip(given.args, defaults, strict=True)]
-    parameters += [f"*{ast.unparse(given.vararg)}"] if given.vararg else ["*"] if given.kwonlyargs else []
+    parameters += [f"*{_source(given.vararg)}"] if given.vararg else ["*"] if given.kwonlyargs else []
     parameters += [_parameter(one, default) for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
-    parameters += [f"**{ast.unparse(given.kwarg)}"] if given.kwarg else []
-    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
+    parameters += [f"**{_source(given.kwarg)}"] if given.kwarg else []
+    returns = f" -> {_source(function.returns)}" if function.returns else ""
     line = f"def {function.name}({', '.join(parameters)}){returns}"
     if len(line) <= WIDTH:
         return line
     return "\n".join([f"def {function.name}(", *(f"    {one}," for one in parameters), f"){returns}"])
 
 
+def _source(node: ast.AST) -> str:
+    return re.sub(r"'([^'\"]*)'", r'"\1"', ast.unparse(node))
+
+
 def _parameter(one: ast.arg, default: ast.expr | None) -> str:
-    return ast.unparse(one) if default is None else f"{ast.unparse(one)} = {ast.unparse(default)}"
+    return _source(one) if default is None else f"{_source(one)} = {_source(default)}"
 
 
 def _code(lines: list[str]) -> list[str]:
