@@ -222,6 +222,9 @@ def test_other_epochs_scale_what_is_counted_in_them() -> None:
     for epochs in range(1, 40):  # the last are of the images that the test is of
         assert recipe.with_epochs(epochs).image_size_of(epochs - 1) == 32
     assert load_recipe("laptop").with_epochs(100_000).image_size_of(33_333) == 28
+    for epochs in (0, 10**23):
+        with pytest.raises(InputError, match="^epochs: input should be"):
+            recipe.with_epochs(epochs)
     given = merged(recipe, {"epochs": 5, "image_sizes": [24, 32], "selection": {"after_epoch": 2}})
     assert given == replace(short, image_sizes=(24, 32), selection=replace(short.selection, after_epoch=2))
 

@@ -13,7 +13,7 @@ import tyro
 import fastcifar
 from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfModel, OfRecipe
 from fastcifar.errors import InputError
-from fastcifar.recipe import KINDS, Recipe, kind_of
+from fastcifar.recipe import KINDS, Recipe, kind_of, require_epochs
 from fastcifar.recipe.changes import MOVING, merged, moved
 from fastcifar.report.console import Console
 
@@ -95,7 +95,7 @@ def _with_flags(name: str, arguments: Sequence[str]) -> Command:
     arguments, own = _own_arguments(arguments, start)
     command = _read(kind, arguments, about | {"default": kind(**defaults | {"recipe": start})})
     recipe = command.recipe
-    if recipe.epochs != base.epochs:
+    if require_epochs(recipe.epochs, "--") != base.epochs:
         own |= moved(base, recipe.epochs, but=[name for name in MOVING if getattr(given, name)])
     return replace(command, recipe=merged(recipe, own, prefix="--"))
 

@@ -58,6 +58,7 @@ __all__ = [
     "Speednet",
     "gathered",
     "kind_of",
+    "require_epochs",
     "validated",
 ]
 
@@ -140,9 +141,13 @@ class Recipe:
         return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))
 
     def with_epochs(self, epochs: int) -> Self:
-        """This recipe over another number of epochs, with all that is counted in epochs scaled in proportion."""
+        """This recipe over another number of epochs, with all that is counted in epochs scaled in proportion.
+
+        Raises `InputError` at a number out of range.
+        """
         if epochs == self.epochs:
             return self  # to the bit: x * n / n is not always x
+        require_epochs(epochs)
         share, schedule, selection = epochs / self.epochs, self.schedule, self.selection
 
         def scaled(number: int) -> int:
@@ -244,6 +249,11 @@ def gathered(table: str, values: Any) -> Any:
     if not isinstance(arguments, dict):
         return values  # whose check says what it is
     return {key: value for key, value in values.items() if key in ours} | {"arguments": {**arguments, **extra}}
+
+
+def require_epochs(epochs: Any, prefix: str = "") -> int:
+    """`epochs`, if it is a number of epochs that a recipe can have, before lists of as many are made."""
+    return validated({"epochs": epochs, "schedule": {"peak_epoch": 0}}, prefix).epochs
 
 
 def _resampled(values: tuple[int, ...], before: int, after: int) -> tuple[int, ...]:

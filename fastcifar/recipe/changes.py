@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import asdict
 from typing import Any
 
-from fastcifar.recipe import KINDS, Recipe, gathered, validated
+from fastcifar.recipe import KINDS, Recipe, gathered, require_epochs, validated
 
 MOVING = (
     "batch_sizes",
@@ -41,7 +41,7 @@ def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
         optimizer = validated({"optimizer": values["optimizer"]}, prefix).optimizer
         values["schedule"] = asdict(base.with_optimizer(optimizer).schedule) | schedule
     if "epochs" in changes:
-        epochs = validated({"epochs": values["epochs"], "schedule": {"peak_epoch": 0}}, prefix).epochs
+        epochs = require_epochs(values["epochs"], prefix)
         tables = ((key, change) for key, change in changes.items() if isinstance(change, dict))
         given = {*changes, *(f"{key}.{name}" for key, change in tables for name in change)}
         for key, scaled in moved(base, epochs, but=given).items():

@@ -38,6 +38,8 @@ def recipe_of(*arguments: str) -> Recipe:
         ),
         (["train", "--recipe", "seed", "--width"], "Missing value for argument '--width/--model.width'"),
         (["train", "--recipe", "seed", "--batch-size", "0"], "--batch-size: input should be greater"),
+        (["train", "--recipe", "sprint94", "--epochs", "0"], "--epochs: input should be greater"),
+        (["train", "--recipe", "sprint94", "--epochs", f"1{23 * '0'}"], "--epochs: input should be less than"),
         (["train", "--recipe", "seed", "--schedule.peak-epoch", "30"], "--schedule.peak-epoch: 30 is past"),
         (["train", "--recipe", "seed", "--schedule.max-lr", "-1"], "--schedule.max-lr: input should be"),
         (["train", "--recipe"], "Missing value for argument '--recipe'"),
