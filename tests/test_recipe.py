@@ -5,6 +5,7 @@ import re
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
@@ -14,16 +15,18 @@ from hypothesis import strategies as st
 from fastcifar.errors import InputError
 from fastcifar.recipe import (
     Augmentation,
+    Evaluation,
     Muon,
     OwnModel,
     Recipe,
     Resnet,
     Schedule,
+    Selection,
     Sgd,
     Speednet,
     validated,
 )
-from fastcifar.recipe.changes import merged
+from fastcifar.recipe.changes import merged, passed_over
 from fastcifar.recipe.documented import documented, markdown
 from fastcifar.recipe.files import find_recipe, header, load_recipe, shipped_recipes, to_toml
 from fastcifar.records.leaderboard import read_entry
@@ -139,7 +142,7 @@ def test_toml_out_and_in_again(recipe: Recipe) -> None:
         ("[schedule]\npeak_epoch = 25", "schedule.peak_epoch: 25 is past the end of 24 epochs"),
         (
             "[schedule]\nhold_epochs = 20",
-            "schedule.hold_epochs: 20 after the peak, epoch 5, go past the end of 24 epochs",
+            "schedule.hold_epochs: the peak, reached at 5 and held for 20, ends after epoch 24",
         ),
         ("epochs = 2021-01-01", "epochs: input should be a valid integer, got '2021-01-01'"),
     ],
@@ -223,7 +226,7 @@ def test_other_epochs_scale_what_is_counted_in_them() -> None:
         assert recipe.with_epochs(epochs).image_size_of(epochs - 1) == 32
     assert load_recipe("laptop").with_epochs(100_000).image_size_of(33_333) == 28
     for epochs in (0, 10**23):
-        with pytest.raises(InputError, match="^epochs: input should be"):
+        with pytest.raises(InputError, match=r"^epochs: input should be"):
             recipe.with_epochs(epochs)
     given = merged(recipe, {"epochs": 5, "image_sizes": [24, 32], "selection": {"after_epoch": 2}})
     assert given == replace(short, image_sizes=(24, 32), selection=replace(short.selection, after_epoch=2))
@@ -274,6 +277,45 @@ def test_code_of_ones_own_lies_beside_the_file(tmp_path: Path) -> None:
 def test_a_name_that_is_nearly_one() -> None:
     with pytest.raises(InputError, match=r"--recipe lptop: .*\(perhaps you meant laptop\)"):
         load_recipe("lptop")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"epohs": 3}, "epohs: no such field in a recipe, got 3 (perhaps you meant epochs)"),
+        ({"max_lr": 3}, "max_lr: no such field in a recipe, got 3 (perhaps you meant schedule.max_lr)"),
+        (
+            {"schedule": {"maxlr": 3}},
+            "schedule.maxlr: no such field in a recipe, got 3 (perhaps you meant schedule.max_lr)",
+        ),
+        ({"model": {"depth": 3}}, "model.depth: no such field in a recipe, got 3 (a field of model speednet)"),
+        ({"optimizer": {"momentum": 1}}, "(a field of optimizer sgd or optimizer muon)"),
+        ({"zzzz": 3}, "zzzz: no such field in a recipe, got 3"),
+    ],
+)
+def test_a_field_that_there_is_not(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        merged(Recipe(), values)
+    assert str(caught.value).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lines"),
+    [
+        (
+            Recipe(epochs=6, evaluation=Evaluation(epochs=(2, 9, 12))),
+            ["evaluation.epochs: there is no epoch 9: epochs is 6"],
+        ),
+        (
+            Recipe(epochs=6, selection=Selection(leave_out=0.5, after_epoch=3, last_epochs=3)),
+            ["selection: no epoch leaves out images, by after_epoch and last_epochs"],
+        ),
+        (Recipe(epochs=6, image_sizes=(24,) * 6 + (32,)), ["image_sizes: only the first 6 of 7 values are used"]),
+        (Recipe(epochs=6, image_sizes=(24,) * 8, selection=Selection(leave_out=0.5)), []),
+    ],
+)
+def test_what_is_said_of_epochs_that_there_are_not(recipe: Recipe, lines: list[str]) -> None:
+    assert passed_over(recipe) == lines
 
 
 def test_sizes_by_epoch_hold_on() -> None:

@@ -137,7 +137,7 @@ class OfRecipe(Command):
                 raise InputError(
                     "--recipe auto: there is a GPU, but torch finds no CUDA device; name one (laptop, say)"
                 )
-        why = "found a GPU" if name == "seed" else "found no GPU, on which seed would take hours"
+        why = "found a GPU" if name == "seed" else "found no GPU; seed would take hours on a CPU"
         console.say(f"recipe {name} ({why}); --recipe selects another")
         return name
 

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from fastcifar.commands.command import AUTO, Command, DataFolder, OfModel, RecipeName, command, recipe_named
 from fastcifar.errors import InputError
 from fastcifar.recipe import DATASETS, Model, Recipe, Resnet
-from fastcifar.recipe.files import header, load_recipe, shipped_recipes, to_toml
+from fastcifar.recipe.files import find_recipe, header, load_recipe, shipped_recipes, to_toml
 from fastcifar.report.console import Console
 
 ASSUMED = 10  # classes of a folder of images
@@ -113,7 +113,7 @@ class Show(Command):
 
     def run(self, console: Console) -> None:
         """Print it."""
-        console.out(to_toml(load_recipe(self.name)).rstrip(), highlight=False)
+        console.out(to_toml(load_recipe(find_recipe(self.name, prefix=""))).rstrip(), highlight=False)
 
 
 @command("env")

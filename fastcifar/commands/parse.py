@@ -15,6 +15,7 @@ from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfMod
 from fastcifar.errors import InputError
 from fastcifar.recipe import KINDS, Recipe, kind_of, require_epochs
 from fastcifar.recipe.changes import MOVING, merged, moved
+from fastcifar.recipe.files import shipped_recipes
 from fastcifar.report.console import Console
 
 HELP = ("-h", "--help")
@@ -168,7 +169,9 @@ def _complaint(event: Any, kind: type[Command], chosen: Collection[type]) -> str
         case "UnrecognizedArgs":
             unknown = next((token.partition("=")[0] for token in event.tokens if token.startswith("--")), "")
             flags = [flag for flag, _ in flags_of(kind, chosen=chosen)]
-            hint = _similar(unknown, flags, cutoff=0.8) or _of_another_kind(unknown) or _similar(unknown, flags)
+            hint = _similar(unknown, flags, 0.8) or _of_another_kind(unknown) or _similar(unknown, flags)
+            if event.tokens[0] in shipped_recipes() and "--recipe" in flags:
+                hint = f" (perhaps you meant --recipe {event.tokens[0]})"
             return f"Unrecognized options: {', '.join(event.tokens)}{hint}"
         case "MissingArgs":
             return f"Missing: {', '.join(_shown(one.arg) for one in event.missing_arguments)}"
@@ -218,9 +221,11 @@ def _of_another_kind(flag: str) -> str:
     return f" (a flag of --{table} {' or '.join(kinds)})" if kinds else ""
 
 
-def _similar(word: str, names: Sequence[str], cutoff: float = 0.6) -> str:
+def _similar(word: str, names: Sequence[str], cutoff: float = 0.0) -> str:
     """The names most like `word`, by their last parts: --schedule.max-lr for --maxlr, all that end in -lr for --lr."""
     last = {name.rpartition(".")[2].removeprefix("--"): name for name in reversed(names) if name != word}
     wanted = word.rpartition(".")[2].removeprefix("--")
-    found = difflib.get_close_matches(wanted, last, 1, cutoff) or [one for one in last if one.endswith(f"-{wanted}")]
+    found = difflib.get_close_matches(wanted, last, 1, cutoff or 0.6)
+    if not found and not cutoff:
+        found = [one for one in last if one.endswith(f"-{wanted}") and "." in last[one]]
     return f" (perhaps you meant {' or '.join(last[one] for one in found[:3])})" if found and wanted else ""

@@ -5,7 +5,9 @@ loader, precision, ...) is `fastcifar.execution`.
 """
 
 import json
-from dataclasses import dataclass, field, fields, replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
 import tyro
@@ -141,7 +143,7 @@ class Recipe:
         return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))
 
     def with_epochs(self, epochs: int) -> Self:
-        """This recipe over another number of epochs, with all that is counted in epochs scaled in proportion.
+        """This recipe over another number of epochs, with `changes.MOVING` scaled in proportion.
 
         Raises `InputError` at a number out of range.
         """
@@ -191,7 +193,8 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
             return validated(values)
         except InputError as error:
             field, colon, said = str(error).partition(":")
-            raise InputError(f"--{field.replace('_', '-')}{colon}{said}") from error
+            flag = re.sub(r"\.\d+$", "", field).replace("_", "-")  # --image-sizes for its second value
+            raise InputError(f"--{flag}{colon}{said}") from error
     values = {key: gathered(key, value) if key in KINDS else value for key, value in values.items()}
     try:
         # By way of JSON because pydantic's strict mode takes no dict for a dataclass in Python mode.
@@ -200,7 +203,9 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         if error.errors()[0]["type"] == "json_invalid":  # it was written just now
             raise InputError(f"{prefix}nested too deeply, or a number too large") from error
         said = complaint(error).replace("unexpected keyword argument", "no such field in a recipe")
-        if (first := error.errors()[0])["type"] == "no_such_kind":
+        if (first := error.errors()[0])["type"] == "unexpected_keyword_argument":
+            said += _perhaps_field([str(part) for part in first["loc"] if not re.fullmatch(r"<\w+>", str(part))])
+        if first["type"] == "no_such_kind":
             said = _no_such_kind(str(first["loc"][0]), first["input"])
         raise InputError(f"{prefix}{said}") from error
     except RecursionError as error:  # of the dumping: arguments of custom code may be lists in lists
@@ -214,8 +219,8 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         (
             # Both may have been moved, each to the bit.
             schedule.peak_epoch + schedule.hold_epochs > recipe.epochs * (1 + 1e-12),
-            f"schedule.hold_epochs: {schedule.hold_epochs:g} after the peak, epoch {schedule.peak_epoch:g}, "
-            f"go past the end of {recipe.epochs} epochs",
+            f"schedule.hold_epochs: the peak, reached at {schedule.peak_epoch:g} and held for "
+            f"{schedule.hold_epochs:g}, ends after epoch {recipe.epochs}",
         ),
         (
             schedule.min_lr > schedule.max_lr,
@@ -229,6 +234,22 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
         if wrong:
             raise InputError(f"{prefix}{said}")
     return recipe
+
+
+def _perhaps_field(place: Sequence[str]) -> str:
+    """Of a field that there is not, at this place, the end of its complaint: which one may be meant, or whose it is."""
+    *tables, name = place
+    owners = [f"{tables[0]} {kind}" for kind, of in KINDS.get("".join(tables), {}).items() if name in _names(of)]
+    if owners:
+        return f" (a field of {' or '.join(owners)})"
+    inner = {one: getattr(Recipe(), one) for one in _names(Recipe)}
+    dotted = [f"{table}.{one}" for table, of in inner.items() if is_dataclass(of) for one in _names(type(of))]
+    same = [one for one in dotted if not tables and one.endswith(f".{name}")]
+    return f" (perhaps you meant {same[0]})" if same else perhaps(".".join(place), [*inner, *dotted])
+
+
+def _names(kind: type) -> list[str]:
+    return [one.name for one in fields(kind)]
 
 
 def _no_such_kind(table: str, value: Any) -> str:

@@ -80,10 +80,14 @@ def differences(recipe: Recipe, other: Recipe) -> list[str]:
 
 
 def passed_over(recipe: Recipe) -> list[str]:
-    """Values for epochs that a recipe does not have, a line for each field."""
-    found = [(name, getattr(recipe, name)) for name in ("image_sizes", "batch_sizes")]
-    return [
-        f"{name}: {len(values)} values for {recipe.epochs} epochs; the last {left} are not used"
-        for name, values in found
-        if (left := len(values) - recipe.epochs) > 0 and set(values[recipe.epochs :]) != {values[recipe.epochs - 1]}
-    ]
+    """What a recipe says of epochs that it does not have, a line for each field."""
+    lines = []
+    for name in ("image_sizes", "batch_sizes"):
+        values = getattr(recipe, name)
+        if set(values[recipe.epochs :]) - {*values[recipe.epochs - 1 : recipe.epochs]}:
+            lines.append(f"{name}: only the first {recipe.epochs} of {len(values)} values are used")
+    if late := [epoch for epoch in recipe.evaluation.epochs if epoch > recipe.epochs]:
+        lines.append(f"evaluation.epochs: there is no epoch {late[0]}: epochs is {recipe.epochs}")
+    if recipe.selection.leave_out and not any(map(recipe.left_out_of, range(recipe.epochs))):
+        lines.append("selection: no epoch leaves out images, by after_epoch and last_epochs")
+    return lines

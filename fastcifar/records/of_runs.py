@@ -35,7 +35,7 @@ def record_of(paths: Sequence[Path], *, protocol: ProtocolName) -> Record:
     for number, run in enumerate(runs):
         seeded = replace(first.recipe, seed=first.recipe.seed + number)
         if wrong := differences(run.recipe, seeded):
-            raise InputError(f"{run.path}: cannot stand beside {first.path}: {wrong[0]}")
+            raise InputError(f"{run.path}: cannot be in one record with {first.path}: {wrong[0]}")
     sessions = [(run, session) for run in runs for session in (*run.run.get("earlier_sessions", ()), run.run)]
     execution = first.run["execution"]
     for run, session in sessions:

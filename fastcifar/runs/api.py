@@ -92,7 +92,7 @@ def train(
     notes += passed_over(recipe)
     notes += [f"{one}; till then it makes no record" for one in own.unknown]
     if lost := unnamed(recipe):
-        notes.append(f"{' and '.join(lost)}: no name in a file finds it again: to resume the run, give resume(...) it")
+        notes.append(f"{' and '.join(lost)}: cannot be found again by name; to resume, pass it to fastcifar.resume")
     with contextlib.ExitStack() as stack:
         ranks = stack.enter_context(joined(resolved))
         stack.enter_context(random_state_kept(resolved.device))
@@ -156,7 +156,7 @@ def resume(
         dataset_sha256=paused.written.dataset_sha256,
     )
     if other := differences(present, paused.written):
-        raise InputError(f"{run}: a run of another recipe: {other[0]}; what is changed is trained anew")
+        raise InputError(f"{run}: a run of another recipe: {other[0]}; a changed recipe is a new run")
     resolved, notes = resolve(execution or possible(paused.execution), own=own.steps)
     notes += [
         f"{part} {after}; it was {before} before the interruption"

@@ -110,10 +110,13 @@ def _end_of_fall(rates: list[float], smoothed: list[float]) -> float:
     first, lowest = smoothed[0], min((value for value in smoothed if math.isfinite(value)), default=math.inf)
     tried = f"the range test found no learning rate: from {rates[0]:.2g} to {rates[-1]:.2g} the loss"
     if not lowest <= (1 - LEAST_FALL) * first:
-        raise RunError(f"{tried} never was {LEAST_FALL:.0%} below its first value, {first:.3g}; name the rates")
+        raise RunError(
+            f"{tried} was never {LEAST_FALL:.0%} below its first value, {first:.3g}; set schedule.min_lr and max_lr"
+        )
     if smoothed[-1] == lowest:
         raise RunError(
-            f"{tried} fell to the end; train on more images, take more steps, end at a higher rate, or name the rates"
+            f"{tried} fell to the end; train on more images, take more steps, end at a higher rate, or set "
+            "schedule.min_lr and max_lr"
         )
     return next(rate for rate, value in zip(rates, smoothed, strict=True) if value <= first - FALLEN * (first - lowest))
 

@@ -129,7 +129,7 @@ def test_other_epochs_scale_the_sizes_of_images_unless_they_are_given() -> None:
         (["--model", "speednet", "--model.width", "8"], "--model.widths"),
         (["--model", "resnet", "--model.widths", "8"], "--width"),
         (["--optimizer", "muon", "--optimizer.momentun", "1"], "--optimizer.momentum"),
-        (["--lr", "0.1"], "--find-lr or --schedule.max-lr or --schedule.min-lr"),
+        (["--lr", "0.1"], "--schedule.max-lr or --schedule.min-lr"),
         (["--optimizer", "sgd", "--weight-decay", "0"], "--optimizer.weight-decay"),
     ],
 )
@@ -143,6 +143,13 @@ def test_a_flag_of_another_network_or_optimizer_says_whose_it_is() -> None:
         of_laptop("--model.depth", "3")
     with pytest.raises(InputError, match=r"\(a flag of --optimizer sgd or muon\)$"):
         of_laptop("--optimizer.momentum", "0.5")
+    with pytest.raises(InputError, match=r"\(a flag of --optimizer muon\)$"):
+        of_laptop("--optimizer.lr", "0.5")
+
+
+def test_the_name_of_a_recipe_without_its_flag() -> None:
+    with pytest.raises(InputError, match=r"^Unrecognized options: sprint90 \(perhaps you meant --recipe sprint90\)$"):
+        parse(["train", "sprint90"])
 
 
 def test_the_recipe_that_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:

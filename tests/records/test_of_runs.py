@@ -46,7 +46,7 @@ def test_two_runs_make_a_record_that_holds(
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"recipe": {"seed": 5}}, "cannot stand beside"),
+        ({"recipe": {"seed": 5}}, "cannot be in one record with"),
         ({"execution": {"precision": "bfloat16"}}, "precision was bfloat16, and float32 too"),
         ({"environment": {"cpu": "Another"}}, "the runs are of several machines"),
         ({"result": {"wall_seconds": 0.0}}, "wall_seconds: "),

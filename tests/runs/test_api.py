@@ -320,7 +320,7 @@ def test_a_network_of_a_loop_of_ones_own_is_tested(small: Dataset) -> None:
 
 def test_sizes_of_epochs_that_never_come_are_told(small: Dataset) -> None:
     about: dict[str, Any] = {"model": {"width": 2}, "dataset": small, "execution": CPU, "batch_size": 100}
-    with pytest.warns(UserWarning, match=r"^image_sizes: 3 values for 1 epochs; the last 2 are not used$"):
+    with pytest.warns(UserWarning, match=r"^image_sizes: only the first 1 of 3 values are used$"):
         fastcifar.train("seed", epochs=1, image_sizes=(16, 24, 32), **about)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -148,7 +148,7 @@ def test_what_this_machine_has_not_is_chosen_anew(monkeypatch: pytest.MonkeyPatc
 def test_other_images_and_another_recipe_are_refused(run: Path) -> None:
     with pytest.raises(InputError, match="dataset: other images than the run's: their sha256 is"):
         fastcifar.resume(run, dataset=synthetic(300, 1100))
-    with pytest.raises(InputError, match=r"a run of another recipe: batch_size is 64, not 128; what is changed"):
+    with pytest.raises(InputError, match=r"a run of another recipe: batch_size is 64, not 128; a changed"):
         fastcifar.resume(run, recipe=replace(RECIPE, batch_size=64))
     assert run_json(run)["status"] == "failed"  # as it was killed
     (run / "run.json").write_text(json.dumps(run_json(run) | {"status": "interrupted"}))
