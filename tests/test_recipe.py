@@ -289,7 +289,7 @@ def test_a_name_that_is_nearly_one() -> None:
             "schedule.maxlr: no such field in a recipe, got 3 (perhaps you meant schedule.max_lr)",
         ),
         ({"model": {"depth": 3}}, "model.depth: no such field in a recipe, got 3 (a field of model speednet)"),
-        ({"optimizer": {"momentum": 1}}, "(a field of optimizer sgd or optimizer muon)"),
+        ({"optimizer": {"momentum": 1}}, "(a field of optimizer sgd or muon)"),
         ({"zzzz": 3}, "zzzz: no such field in a recipe, got 3"),
     ],
 )

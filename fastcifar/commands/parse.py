@@ -13,8 +13,8 @@ import tyro
 import fastcifar
 from fastcifar.commands.command import AUTO, COMMANDS, GROUPS, C, Command, OfModel, OfRecipe
 from fastcifar.errors import InputError
-from fastcifar.recipe import KINDS, Recipe, kind_of, require_epochs
-from fastcifar.recipe.changes import MOVING, merged, moved
+from fastcifar.recipe import KINDS, SCALED, Recipe, kind_of, kinds_with, scaled
+from fastcifar.recipe.changes import merged
 from fastcifar.recipe.files import shipped_recipes
 from fastcifar.report.console import Console
 
@@ -96,8 +96,8 @@ def _with_flags(name: str, arguments: Sequence[str]) -> Command:
     arguments, own = _own_arguments(arguments, start)
     command = _read(kind, arguments, about | {"default": kind(**defaults | {"recipe": start})})
     recipe = command.recipe
-    if require_epochs(recipe.epochs, "--") != base.epochs:
-        own |= moved(base, recipe.epochs, but=[name for name in MOVING if getattr(given, name)])
+    if recipe.epochs != base.epochs:
+        own |= scaled(base, recipe.epochs, [name for name in SCALED if getattr(given, name)], prefix="--")
     return replace(command, recipe=merged(recipe, own, prefix="--"))
 
 
@@ -111,7 +111,7 @@ def _read_first(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{table}", f"--{table}.name", nargs="?", dest=table)
     parser.add_argument("--device", nargs="?", default=AUTO, const=AUTO)
     parser.add_argument("--resume", nargs="?")
-    for name in MOVING:
+    for name in SCALED:
         parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", nargs="?", const=True, dest=name)
     found, rest = parser.parse_known_args(arguments)
     found.rest = rest
@@ -170,6 +170,7 @@ def _complaint(event: Any, kind: type[Command], chosen: Collection[type]) -> str
             unknown = next((token.partition("=")[0] for token in event.tokens if token.startswith("--")), "")
             flags = [flag for flag, _ in flags_of(kind, chosen=chosen)]
             hint = _similar(unknown, flags, 0.8) or _of_another_kind(unknown) or _similar(unknown, flags)
+            hint = hint or _ending(unknown, flags)
             if event.tokens[0] in shipped_recipes() and "--recipe" in flags:
                 hint = f" (perhaps you meant --recipe {event.tokens[0]})"
             return f"Unrecognized options: {', '.join(event.tokens)}{hint}"
@@ -215,17 +216,19 @@ def flags_of(kind: type, prefix: str = "--", chosen: Collection[type] = ()) -> I
 def _of_another_kind(flag: str) -> str:
     """Which network or optimizer has this flag, where another one is chosen: --model.depth is of --model speednet."""
     table, _, name = flag.removeprefix("--").partition(".")
-    kinds = [
-        kind for kind, of in KINDS.get(table, {}).items() if name.replace("-", "_") in {one.name for one in fields(of)}
-    ]
+    kinds = kinds_with(table, name.replace("-", "_"))
     return f" (a flag of --{table} {' or '.join(kinds)})" if kinds else ""
 
 
-def _similar(word: str, names: Sequence[str], cutoff: float = 0.0) -> str:
-    """The names most like `word`, by their last parts: --schedule.max-lr for --maxlr, all that end in -lr for --lr."""
+def _similar(word: str, names: Sequence[str], cutoff: float = 0.6) -> str:
+    """The name most like `word`, by their last parts: --schedule.max-lr for --maxlr."""
     last = {name.rpartition(".")[2].removeprefix("--"): name for name in reversed(names) if name != word}
-    wanted = word.rpartition(".")[2].removeprefix("--")
-    found = difflib.get_close_matches(wanted, last, 1, cutoff or 0.6)
-    if not found and not cutoff:
-        found = [one for one in last if one.endswith(f"-{wanted}") and "." in last[one]]
-    return f" (perhaps you meant {' or '.join(last[one] for one in found[:3])})" if found and wanted else ""
+    found = difflib.get_close_matches(word.rpartition(".")[2].removeprefix("--"), last, 1, cutoff)
+    return f" (perhaps you meant {last[found[0]]})" if found else ""
+
+
+def _ending(flag: str, flags: Sequence[str]) -> str:
+    """The flags of tables that end in this one: --schedule.min-lr and --schedule.max-lr for --lr."""
+    end = f"-{flag.removeprefix('--')}"
+    found = [one for one in flags if "." in one and one.endswith(end)] if flag else []
+    return f" (perhaps you meant {' or '.join(found[:3])})" if found else ""

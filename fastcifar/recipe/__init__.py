@@ -6,7 +6,7 @@ loader, precision, ...) is `fastcifar.execution`.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -37,6 +37,7 @@ from fastcifar.recipe.tables import (
     Sha256,
     Speednet,
     kind_of,
+    kinds_with,
     optional,
 )
 
@@ -60,7 +61,8 @@ __all__ = [
     "Speednet",
     "gathered",
     "kind_of",
-    "require_epochs",
+    "kinds_with",
+    "scaled",
     "validated",
 ]
 
@@ -143,33 +145,17 @@ class Recipe:
         return replace(self, schedule=replace(self.schedule, min_lr=min_lr, max_lr=max_lr))
 
     def with_epochs(self, epochs: int) -> Self:
-        """This recipe over another number of epochs, with `changes.MOVING` scaled in proportion.
+        """This recipe over another number of epochs, with the fields of `SCALED` in proportion.
 
         Raises `InputError` at a number out of range.
         """
         if epochs == self.epochs:
             return self  # to the bit: x * n / n is not always x
-        require_epochs(epochs)
-        share, schedule, selection = epochs / self.epochs, self.schedule, self.selection
-
-        def scaled(number: int) -> int:
-            return max(1, round(number * share)) if number else 0
-
-        return replace(
-            self,
-            epochs=epochs,
-            batch_sizes=_resampled(self.batch_sizes, self.epochs, epochs),
-            image_sizes=_resampled(self.image_sizes, self.epochs, epochs),
-            schedule=replace(
-                schedule, peak_epoch=schedule.peak_epoch * share, hold_epochs=schedule.hold_epochs * share
-            ),
-            selection=replace(
-                selection, after_epoch=scaled(selection.after_epoch), last_epochs=scaled(selection.last_epochs)
-            )
-            if selection.leave_out
-            else selection,
-            evaluation=replace(self.evaluation, epochs=tuple(sorted(set(map(scaled, self.evaluation.epochs))))),
-        )
+        tables = {
+            name: replace(getattr(self, name), **values) if isinstance(values, dict) else values
+            for name, values in scaled(self, epochs).items()
+        }
+        return replace(self, epochs=epochs, **tables)
 
     def with_optimizer(self, optimizer: AnyOptimizer) -> Self:
         """This recipe with another optimizer, the schedule's rates in proportion: the peak of one that brings its rates
@@ -239,9 +225,8 @@ def validated(values: dict[str, Any], prefix: str = "") -> Recipe:
 def _perhaps_field(place: Sequence[str]) -> str:
     """Of a field that there is not, at this place, the end of its complaint: which one may be meant, or whose it is."""
     *tables, name = place
-    owners = [f"{tables[0]} {kind}" for kind, of in KINDS.get("".join(tables), {}).items() if name in _names(of)]
-    if owners:
-        return f" (a field of {' or '.join(owners)})"
+    if owners := kinds_with("".join(tables), name):
+        return f" (a field of {tables[0]} {' or '.join(owners)})"
     inner = {one: getattr(Recipe(), one) for one in _names(Recipe)}
     dotted = [f"{table}.{one}" for table, of in inner.items() if is_dataclass(of) for one in _names(type(of))]
     same = [one for one in dotted if not tables and one.endswith(f".{name}")]
@@ -272,9 +257,32 @@ def gathered(table: str, values: Any) -> Any:
     return {key: value for key, value in values.items() if key in ours} | {"arguments": {**arguments, **extra}}
 
 
-def require_epochs(epochs: Any, prefix: str = "") -> int:
-    """`epochs`, if it is a number of epochs that a recipe can have, before lists of as many are made."""
-    return validated({"epochs": epochs, "schedule": {"peak_epoch": 0}}, prefix).epochs
+def scaled(recipe: Recipe, epochs: int, but: Container[str] = (), prefix: str = "") -> dict[str, Any]:
+    """What other `epochs` make of the fields of `SCALED`, without those in `but`: nested, as `changes.merged` takes it.
+
+    Raises `InputError` at a number out of range, before lists of as many are made.
+    """
+    validated({"epochs": epochs, "schedule": {"peak_epoch": 0}}, prefix)
+    found: dict[str, Any] = {}
+    for name, scale in SCALED.items():
+        table, _, leaf = name.rpartition(".")
+        if name in but or (table == "selection" and not recipe.selection.leave_out):
+            continue
+        of, into = (getattr(recipe, table), found.setdefault(table, {})) if table else (recipe, found)
+        into[leaf] = scale(getattr(of, leaf), recipe.epochs, epochs)
+    return found
+
+
+def _share(value: float, before: int, after: int) -> float:
+    return value * (after / before)
+
+
+def _whole(number: int, before: int, after: int) -> int:
+    return max(1, round(number * after / before)) if number else 0
+
+
+def _each(epochs: tuple[int, ...], before: int, after: int) -> tuple[int, ...]:
+    return tuple(sorted({_whole(epoch, before, after) for epoch in epochs}))
 
 
 def _resampled(values: tuple[int, ...], before: int, after: int) -> tuple[int, ...]:
@@ -289,6 +297,16 @@ def _resampled(values: tuple[int, ...], before: int, after: int) -> tuple[int, .
     return tuple(found)
 
 
+SCALED: dict[str, Callable[[Any, int, int], Any]] = {
+    "batch_sizes": _resampled,
+    "image_sizes": _resampled,
+    "schedule.peak_epoch": _share,
+    "schedule.hold_epochs": _share,
+    "selection.after_epoch": _whole,
+    "selection.last_epochs": _whole,
+    "evaluation.epochs": _each,
+}
+"""The fields that scale with the number of epochs, by dotted name, and how: from a value and both numbers."""
 DATASETS = {"cifar10": 10, "cifar100": 100, "synthetic": 10}
 """The data sets that have names, and how many classes each; any other is a folder."""
 _ADAPTER = TypeAdapter(Recipe)

@@ -1,21 +1,9 @@
 """Changes to a recipe, as a TOML file or a command line makes them, and the differences between two."""
 
-from collections.abc import Container
 from dataclasses import asdict
 from typing import Any
 
-from fastcifar.recipe import KINDS, Recipe, gathered, require_epochs, validated
-
-MOVING = (
-    "batch_sizes",
-    "image_sizes",
-    "schedule.peak_epoch",
-    "schedule.hold_epochs",
-    "selection.after_epoch",
-    "selection.last_epochs",
-    "evaluation.epochs",
-)
-"""The fields that scale with the number of epochs."""
+from fastcifar.recipe import KINDS, Recipe, gathered, scaled, validated
 
 
 def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
@@ -41,29 +29,14 @@ def merged(base: Recipe, changes: dict[str, Any], prefix: str = "") -> Recipe:
         optimizer = validated({"optimizer": values["optimizer"]}, prefix).optimizer
         values["schedule"] = asdict(base.with_optimizer(optimizer).schedule) | schedule
     if "epochs" in changes:
-        epochs = require_epochs(values["epochs"], prefix)
         tables = ((key, change) for key, change in changes.items() if isinstance(change, dict))
         given = {*changes, *(f"{key}.{name}" for key, change in tables for name in change)}
-        for key, scaled in moved(base, epochs, but=given).items():
-            if not isinstance(scaled, dict):
-                values[key] = scaled
+        for key, change in scaled(base, values["epochs"], given, prefix).items():
+            if not isinstance(change, dict):
+                values[key] = change
             elif isinstance(values[key], dict):  # else the check says what it is
-                values[key] = values[key] | scaled
+                values[key] = values[key] | change
     return validated(values, prefix)
-
-
-def moved(recipe: Recipe, epochs: int, but: Container[str] = ()) -> dict[str, Any]:
-    """The fields of `recipe` that other `epochs` scale, as changes for `merged`, without those in `but` (dotted)."""
-    other, found = asdict(recipe.with_epochs(epochs)), dict[str, Any]()
-    for name in MOVING:
-        table, _, field_name = name.rpartition(".")
-        if name in but:
-            continue
-        if table:
-            found.setdefault(table, {})[field_name] = other[table][field_name]
-        else:
-            found[name] = other[name]
-    return found
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[str]:

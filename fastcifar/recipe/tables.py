@@ -3,7 +3,7 @@
 The docstrings are the flags' help and the documentation.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import tyro
@@ -202,6 +202,11 @@ def kind_of(table: str, value: Any) -> str | None:
     if not isinstance(name, str):  # of a file it may be anything
         return None
     return "own" if ":" in name else name if name in KINDS[table] else None
+
+
+def kinds_with(table: str, field_name: str) -> list[str]:
+    """The kinds of `table` that ship and have this field."""
+    return [kind for kind, of in KINDS.get(table, {}).items() if field_name in {one.name for one in fields(of)}]
 
 
 def _by_name(table: str) -> Discriminator:

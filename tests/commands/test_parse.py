@@ -129,7 +129,7 @@ def test_other_epochs_scale_the_sizes_of_images_unless_they_are_given() -> None:
         (["--model", "speednet", "--model.width", "8"], "--model.widths"),
         (["--model", "resnet", "--model.widths", "8"], "--width"),
         (["--optimizer", "muon", "--optimizer.momentun", "1"], "--optimizer.momentum"),
-        (["--lr", "0.1"], "--schedule.max-lr or --schedule.min-lr"),
+        (["--lr", "0.1"], "--schedule.min-lr or --schedule.max-lr"),
         (["--optimizer", "sgd", "--weight-decay", "0"], "--optimizer.weight-decay"),
     ],
 )

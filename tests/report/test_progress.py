@@ -57,6 +57,21 @@ def about(dataset: Dataset, execution: Execution = CPU, **change: object) -> Sta
     return replace(start, **change)  # type: ignore[arg-type]
 
 
+def test_a_gpus_rate_is_that_of_the_last_epoch(small: Dataset, clock: SimpleNamespace) -> None:
+    """How fast the host asks for steps says nothing of how fast they are."""
+    out = console(width=40)
+    with TrainingConsole(out) as table:
+        table.start(about(small, replace(CPU, device="cuda"), environment={"gpu": "A GPU", "threads": 2}))
+        clock.now = 1030
+        table.step(1, 5)
+        table.epoch(LOG)
+        clock.now = 1070
+        table.step(2, 5)
+    first, *_, last = said(out).splitlines()[6:]
+    assert first == "epoch 1/3, step 5/10, 2 min 30 s left"
+    assert last.startswith(f"epoch 2/3, step 5/10, {LOG.images_per_second:,.0f} images/s, ")
+
+
 def test_the_lines_of_a_run(small: Dataset, clock: SimpleNamespace) -> None:
     """Where no terminal is: a line at most every half a minute, a row an epoch."""
     out = console(width=40)  # nothing is wrapped
