@@ -224,7 +224,11 @@ def test_other_epochs_scale_what_is_counted_in_them() -> None:
     assert (twice.selection.after_epoch, twice.selection.last_epochs) == (6, 2)
     for epochs in range(1, 40):  # the last are of the images that the test is of
         assert recipe.with_epochs(epochs).image_size_of(epochs - 1) == 32
-    assert load_recipe("laptop").with_epochs(100_000).image_size_of(33_333) == 28
+    laptop = load_recipe("laptop")
+    assert laptop.with_epochs(24).image_sizes == (24,) * 8 + (28,) * 8 + (32,)
+    assert laptop.with_epochs(24).selection == laptop.selection  # which leaves out nothing
+    assert laptop.with_epochs(100_000).image_size_of(33_333) == 28
+    assert replace(laptop, batch_sizes=(128, 256)).with_epochs(24).batch_sizes == (128, 128, 256)
     for epochs in (0, 10**23):
         with pytest.raises(InputError, match=r"^epochs: input should be"):
             recipe.with_epochs(epochs)

@@ -83,7 +83,11 @@ def test_it_ends_as_if_it_had_not_been_interrupted(run: Path) -> None:
     with (run / "steps.csv").open("a") as file:
         file.write("2,1,0.5,9\n2,")  # of the epoch that is trained again, as a kill may leave them
     noted = Noted()
-    again, (whole, trained) = fastcifar.resume(run, observers=[noted]), finished_run()
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    again = fastcifar.resume(run, observers=[noted])
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's
+    whole, trained = finished_run()
     assert (again.final_accuracy, again.path) == (trained.final_accuracy, run)
     for (name, one), other in zip(again.model.state_dict().items(), trained.model.state_dict().values(), strict=True):
         assert torch.equal(one, other), name

@@ -134,6 +134,13 @@ def test_it_trains_as_without(small: Dataset, recipe: Recipe, graphs: list[Calle
     assert places(graphed) == before
 
 
+@pytest.mark.parametrize("loader", ["fused", pytest.param("dali", marks=needs_dali)])
+def test_fewer_rates_are_fewer_steps(small: Dataset, quick: Recipe, graphs: list[Called], loader: LoaderName) -> None:
+    trainer = Trainer(quick, small, replace(GRAPH, loader=loader))
+    assert trainer.steps[0] == 3
+    assert len(trainer.losses_at([1e-4, 1e-3], stop=lambda loss: False)) == 2
+
+
 @pytest.mark.parametrize(
     ("loader", "own"), [("fused", None), ("fused", darker), pytest.param("dali", None, marks=needs_dali)]
 )
